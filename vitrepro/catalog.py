@@ -1,0 +1,48 @@
+"""Which data sets exist: classes, split sizes, image shape, and where they come from.
+
+Facts only, without torch, so that claim files can be validated and experiments costed before
+anything is loaded. `vitrepro.data` reads the images and checks them against these facts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+DatasetName = Literal["digits", "cifar10", "imagenette"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled image data set with a fixed train and test split.
+
+    Attributes:
+        title: how people call it.
+        num_classes: labels are 0 .. num_classes - 1.
+        train, test: images in each split, checked after loading.
+        image_size: pixels per side after decoding; images of another size are resized (shorter
+            side, bicubic) and centre-cropped to it, which the record names.
+        channels: 1 or 3.
+        hub: repository of the Hugging Face hub, or None when the data ships with a dependency.
+        test_split: name of the test split in files and on the hub.
+    """
+
+    title: str
+    num_classes: int
+    train: int
+    test: int
+    image_size: int
+    channels: int
+    hub: str | None = None
+    test_split: str = "test"
+
+
+DATASETS: dict[DatasetName, Dataset] = {
+    # scikit-learn ships 1,797 digits without a split: ours is stratified, drawn once with a fixed seed.
+    "digits": Dataset("scikit-learn digits", 10, 1_000, 797, 8, 1),
+    "cifar10": Dataset("CIFAR-10", 10, 50_000, 10_000, 32, 3, hub="uoft-cs/cifar10"),
+    "imagenette": Dataset(
+        "Imagenette", 10, 9_469, 3_925, 160, 3, hub="frgfm/imagenette", test_split="validation"
+    ),
+}
+assert set(DATASETS) == set(get_args(DatasetName))

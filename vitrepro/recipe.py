@@ -1,0 +1,370 @@
+"""What one run is made of: data, augmentation, model and training, as a claim file may state them.
+
+Every field is in effect: a setting that cannot be honoured is refused, not ignored. Defaults are part
+of the recipe and of a run's identity.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from vitrepro.catalog import DATASETS, DatasetName
+
+PosEmbed = Literal["none", "learned_1d", "learned_2d", "relative"]
+Pool = Literal["cls", "gap"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+# depth, embed_dim, mlp_dim, num_heads of the sizes that have a name
+VIT_SIZES: dict[str, tuple[int, int, int, int]] = {
+    "Ti": (12, 192, 768, 3),
+    "S": (12, 384, 1536, 6),
+    "B": (12, 768, 3072, 12),
+    "L": (24, 1024, 4096, 16),
+    "H": (32, 1280, 5120, 16),
+}
+VitVariant = Literal["Ti/16", "S/16", "S/32", "B/16", "B/32", "L/16", "L/32", "H/14"]
+
+# blocks per stage, block
+RESNETS: dict[str, tuple[tuple[int, ...], Literal["basic", "bottleneck"]]] = {
+    "R18": ((2, 2, 2, 2), "basic"),
+    "R50": ((3, 4, 6, 3), "bottleneck"),
+    "R101": ((3, 4, 23, 3), "bottleneck"),
+    "R152": ((3, 8, 36, 3), "bottleneck"),
+    "R200": ((3, 24, 36, 3), "bottleneck"),
+}
+ResNetVariant = Literal["R18", "R50", "R101", "R152", "R200"]
+
+
+class Strict(BaseModel):
+    """A part of a file: unknown keys, NaN and infinity are refused, and it never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSpec(Strict):
+    """Which images: a data set, a subset of its classes, a subset of its training images."""
+
+    name: DatasetName
+    classes: tuple[NonNegativeInt, ...] | None = Field(
+        None, description="keep these labels only and renumber them 0..k-1 in this order"
+    )
+    train_images: PositiveInt | None = Field(
+        None,
+        description="a class-balanced subset of the training split, drawn anew for each seed; smaller ones are nested in larger ones",
+    )
+    test_images: PositiveInt | None = Field(
+        None, description="a trial run only: the first n test images. Never enough for a PASS"
+    )
+    dev_fraction: Probability = Field(
+        0.0, description="share of the training images held out, seen by no optimiser step"
+    )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes) if self.classes is not None else DATASETS[self.name].num_classes
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> DataSpec:
+        info = DATASETS[self.name]
+        if self.classes is not None:
+            if len(set(self.classes)) != len(self.classes):
+                raise ValueError(f"classes holds a label twice: {list(self.classes)}")
+            if len(self.classes) < 2:
+                raise ValueError("classes needs at least two labels, or no accuracy means anything")
+            bad = [c for c in self.classes if c >= info.num_classes]
+            if bad:
+                raise ValueError(f"classes holds {bad}, {self.name} has labels 0 to {info.num_classes - 1}")
+        for split, asked, has in (
+            ("train_images", self.train_images, info.train),
+            ("test_images", self.test_images, info.test),
+        ):
+            if asked is not None and asked > has:
+                raise ValueError(f"{split} is {asked}, {self.name} has {has}")
+        return self
+
+
+class ColorJitter(Strict):
+    """Factors drawn per image from [1-x, 1+x] (hue: shift from [-x, x]), applied in this order."""
+
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+
+
+class RandomResizedCrop(Strict):
+    """A crop of random area and aspect ratio, resized back to the image size (bilinear)."""
+
+    scale: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
+    ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RandomResizedCrop:
+        if not (self.scale[0] <= self.scale[1] <= 1.0) or self.ratio[0] > self.ratio[1]:
+            raise ValueError("scale and ratio are [smallest, largest], and no crop is larger than the image")
+        return self
+
+
+class AugmentSpec(Strict):
+    """Augmentation of training batches, on the device. Nothing here touches evaluation but the normalisation."""
+
+    flip: bool = Field(False, description="mirror half of the images")
+    crop_padding: NonNegativeInt = Field(
+        0, description="pad by this many pixels (zeros), crop back at a random place"
+    )
+    random_resized_crop: RandomResizedCrop | None = None
+    color_jitter: ColorJitter | None = None
+    mixup: NonNegativeFloat = Field(0.0, description="alpha of the Beta distribution of mixing weights")
+    mean: float = Field(0.5, description="pixels are scaled to [0, 1], then (x - mean) / std")
+    std: PositiveFloat = 0.5
+
+
+class HybridStem(Strict):
+    """A ResNet (group norm, weight standardisation) whose feature map the Transformer reads."""
+
+    layers: tuple[PositiveInt, ...] = Field((3, 4, 9), description="bottleneck blocks per stage")
+    width: PositiveInt = 64
+
+
+class ViTSpec(Strict):
+    """A Vision Transformer, pre-norm, by a variant's name or by its sizes."""
+
+    family: Literal["vit"] = "vit"
+    variant: VitVariant | None = None
+    patch_size: PositiveInt | None = Field(
+        None, description="pixels, or cells of the stem's feature map in a hybrid"
+    )
+    embed_dim: PositiveInt | None = None
+    depth: PositiveInt | None = None
+    num_heads: PositiveInt | None = None
+    mlp_dim: PositiveInt | None = Field(None, description="4 x embed_dim unless given")
+    pos_embed: PosEmbed = "learned_1d"
+    pool: Pool = "cls"
+    qkv_bias: bool = True
+    dropout: Probability = 0.0
+    hybrid: HybridStem | None = None
+    image_size: PositiveInt | None = Field(
+        None, description="input pixels per side; images are resized to it. The data set's own size unless given"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_of_the_variant(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("variant"), str):
+            return values
+        size, _, patch = values["variant"].partition("/")
+        if size not in VIT_SIZES or not patch.isdigit():
+            return values  # the field's own check says what is allowed
+        depth, embed_dim, mlp_dim, num_heads = VIT_SIZES[size]
+        named = {
+            "depth": depth,
+            "embed_dim": embed_dim,
+            "mlp_dim": mlp_dim,
+            "num_heads": num_heads,
+        }
+        if values.get("hybrid") is None:
+            named["patch_size"] = int(patch)
+        clash = [k for k, v in named.items() if values.get(k) is not None and values[k] != v]
+        if clash:
+            raise ValueError(f"variant {values['variant']} already fixes {', '.join(clash)}: give one or the other")
+        return {**values, **named}
+
+    @model_validator(mode="after")
+    def _complete(self) -> ViTSpec:
+        missing = [k for k in ("patch_size", "embed_dim", "depth", "num_heads") if getattr(self, k) is None]
+        if missing:
+            raise ValueError(f"give a variant or all sizes; missing: {', '.join(missing)}")
+        assert self.embed_dim is not None
+        assert self.num_heads is not None
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
+        if self.pos_embed == "learned_2d" and self.embed_dim % 2:
+            raise ValueError(f"learned_2d gives each axis half of embed_dim, which is odd: {self.embed_dim}")
+        return self
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """patch_size, embed_dim, depth, num_heads, mlp_dim."""
+        assert self.patch_size and self.embed_dim and self.depth and self.num_heads
+        return (
+            self.patch_size,
+            self.embed_dim,
+            self.depth,
+            self.num_heads,
+            self.mlp_dim or 4 * self.embed_dim,
+        )
+
+
+class ResNetSpec(Strict):
+    """A residual network: `bn` as in He et al. with batch norm, `bit` pre-activation with group norm and
+    weight standardisation as in Big Transfer."""
+
+    family: Literal["resnet"] = "resnet"
+    variant: ResNetVariant | None = None
+    layers: tuple[PositiveInt, ...] | None = Field(None, description="residual blocks per stage")
+    block: Literal["basic", "bottleneck"] | None = None
+    style: Literal["bn", "bit"] = "bn"
+    width: PositiveInt = Field(64, description="channels of the stem; 128 is a BiT 'x2'")
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet", description="7x7 stride 2 and a pool, or 3x3 stride 1 for small images"
+    )
+    image_size: PositiveInt | None = Field(
+        None, description="input pixels per side; images are resized to it. The data set's own size unless given"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blocks_of_the_variant(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("variant") not in RESNETS:
+            return values
+        layers, block = RESNETS[values["variant"]]
+        for key, named in (("layers", layers), ("block", block)):
+            given = values.get(key)
+            if given is not None and (tuple(given) if key == "layers" else given) != named:
+                raise ValueError(f"variant {values['variant']} already fixes {key}: give one or the other")
+        return {**values, "layers": layers, "block": block}
+
+    @model_validator(mode="after")
+    def _complete(self) -> ResNetSpec:
+        if self.layers is None or self.block is None:
+            raise ValueError("give a variant, or both layers and block")
+        if self.style == "bit" and self.block != "bottleneck":
+            raise ValueError("style bit is defined for bottleneck blocks")
+        if self.style == "bit" and self.width % 32:
+            raise ValueError(f"style bit has 32 groups, width {self.width} is not a multiple of 32")
+        return self
+
+
+class LibraryModelSpec(Strict):
+    """A model of timm or torchvision by its name, with new weights."""
+
+    family: Literal["timm", "torchvision"]
+    name: str
+    image_size: PositiveInt | None = Field(
+        None, description="input pixels per side; images are resized to it. The data set's own size unless given"
+    )
+
+
+ModelSpec = Annotated[ViTSpec | ResNetSpec | LibraryModelSpec, Field(discriminator="family")]
+
+
+class TrainSpec(Strict):
+    """The optimisation. Weight decay falls on matrices and kernels, not on biases, norms or embeddings of position and class."""
+
+    steps: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
+    batch_size: PositiveInt
+    micro_batch: PositiveInt | None = Field(
+        None, description="images per backward pass; gradients are accumulated up to batch_size"
+    )
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+    momentum: Probability = Field(0.9, description="of sgd")
+    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="of adamw")
+    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="decay to zero after the warm-up")
+    warmup_steps: NonNegativeInt = 0
+    clip_norm: PositiveFloat | None = Field(None, description="largest global gradient norm")
+    label_smoothing: Probability = 0.0
+    precision: Precision = "auto"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainSpec:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        if self.steps is not None and self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} leaves nothing of {self.steps} steps")
+        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}")
+        return self
+
+
+class Recipe(Strict):
+    """All that determines the weights of a run, but for the seed."""
+
+    data: DataSpec
+    augment: AugmentSpec = AugmentSpec()
+    model: ModelSpec
+    train: TrainSpec
+
+    @property
+    def image_size(self) -> int:
+        """Pixels per side that the model sees."""
+        return self.model.image_size or DATASETS[self.data.name].image_size
+
+    @property
+    def channels(self) -> int:
+        return DATASETS[self.data.name].channels
+
+    @property
+    def train_size(self) -> int:
+        """Training images that optimiser steps may see."""
+        total = self.data.train_images or class_share(self.data, "train")
+        return total - dev_size(total, self.data.dev_fraction)
+
+    @property
+    def test_size(self) -> int:
+        """Test images a complete evaluation covers, whatever `test_images` says."""
+        return class_share(self.data, "test")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps; an epoch's last, smaller batch is filled from the next epoch."""
+        if self.train.steps is not None:
+            return self.train.steps
+        assert self.train.epochs is not None
+        return max(1, round(self.train.epochs * self.train_size / self.train.batch_size))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if isinstance(self.model, ViTSpec):
+            check_grid(self.model, self.image_size)
+        if self.train.warmup_steps >= self.steps:
+            raise ValueError(f"train.warmup_steps {self.train.warmup_steps} leaves nothing of {self.steps} steps")
+        if self.augment.crop_padding and self.augment.random_resized_crop:
+            raise ValueError("augment has two croppings: crop_padding and random_resized_crop")
+        if self.augment.color_jitter and self.channels != 3:
+            raise ValueError(f"augment.color_jitter needs colour images, {self.data.name} has {self.channels} channel")
+        if self.train_size < self.data.num_classes:
+            raise ValueError(f"{self.train_size} training images for {self.data.num_classes} classes")
+        return self
+
+
+def check_grid(model: ViTSpec, image_size: int) -> int:
+    """Patches per side of a ViT at this image size.
+
+    Raises:
+        ValueError: the patches do not cover the image exactly.
+    """
+    patch, *_ = model.sizes
+    stride = 2 ** (len(model.hybrid.layers) + 1) if model.hybrid else 1  # stem and pool, then one per later stage
+    cells, rest = divmod(image_size, stride * patch)
+    if rest or not cells:
+        raise ValueError(f"an image of {image_size} pixels is not covered by patches of {stride * patch}")
+    return cells
+
+
+def class_share(data: DataSpec, split: Literal["train", "test"]) -> int:
+    """Images of a split that belong to the kept classes, if all classes are equally large.
+
+    Exact for balanced data sets (CIFAR-10) and for all classes; where classes differ in size the loader's count holds.
+    """
+    info = DATASETS[data.name]
+    total = info.train if split == "train" else info.test
+    return total if data.classes is None else total * len(data.classes) // info.num_classes
+
+
+def dev_size(total: int, fraction: float) -> int:
+    return round(total * fraction)
