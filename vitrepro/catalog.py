@@ -24,6 +24,8 @@ class Dataset:
             side, bicubic) and centre-cropped to it, which the record names.
         channels: 1 or 3.
         hub: repository of the Hugging Face hub, or None when the data ships with a dependency.
+        hub_files: where the repository keeps the parquet files of a split.
+        hub_revision: branch that holds them, or None for the main one.
         test_split: name of the test split in files and on the hub.
     """
 
@@ -34,15 +36,36 @@ class Dataset:
     image_size: int
     channels: int
     hub: str | None = None
+    hub_files: str = "data/{split}-*.parquet"
+    hub_revision: str | None = None
     test_split: str = "test"
 
 
 DATASETS: dict[DatasetName, Dataset] = {
     # scikit-learn ships 1,797 digits without a split: ours is stratified, drawn once with a fixed seed.
     "digits": Dataset("scikit-learn digits", 10, 1_000, 797, 8, 1),
-    "cifar10": Dataset("CIFAR-10", 10, 50_000, 10_000, 32, 3, hub="uoft-cs/cifar10"),
+    "cifar10": Dataset(
+        "CIFAR-10",
+        10,
+        50_000,
+        10_000,
+        32,
+        3,
+        hub="uoft-cs/cifar10",
+        hub_files="plain_text/{split}-*.parquet",
+    ),
+    # The main branch holds a loading script, which `datasets` no longer runs; the hub converts it to parquet.
     "imagenette": Dataset(
-        "Imagenette", 10, 9_469, 3_925, 160, 3, hub="frgfm/imagenette", test_split="validation"
+        "Imagenette",
+        10,
+        9_469,
+        3_925,
+        160,
+        3,
+        hub="frgfm/imagenette",
+        hub_files="160px/{split}/*.parquet",
+        hub_revision="refs/convert/parquet",
+        test_split="validation",
     ),
 }
 assert set(DATASETS) == set(get_args(DatasetName))

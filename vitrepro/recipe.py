@@ -62,7 +62,7 @@ class DataSpec(Strict):
     )
     train_images: PositiveInt | None = Field(
         None,
-        description="a class-balanced subset of the training split, drawn anew for each seed; smaller ones are nested in larger ones",
+        description="a class-balanced subset of the training split, drawn per seed, nested in larger ones",
     )
     test_images: PositiveInt | None = Field(
         None, description="a trial run only: the first n test images. Never enough for a PASS"
@@ -121,9 +121,7 @@ class AugmentSpec(Strict):
     """Augmentation of training batches, on the device. Nothing here touches evaluation but the normalisation."""
 
     flip: bool = Field(False, description="mirror half of the images")
-    crop_padding: NonNegativeInt = Field(
-        0, description="pad by this many pixels (zeros), crop back at a random place"
-    )
+    crop_padding: NonNegativeInt = Field(0, description="pad by this many pixels (zeros), crop back at a random place")
     random_resized_crop: RandomResizedCrop | None = None
     color_jitter: ColorJitter | None = None
     mixup: NonNegativeFloat = Field(0.0, description="alpha of the Beta distribution of mixing weights")
@@ -143,9 +141,7 @@ class ViTSpec(Strict):
 
     family: Literal["vit"] = "vit"
     variant: VitVariant | None = None
-    patch_size: PositiveInt | None = Field(
-        None, description="pixels, or cells of the stem's feature map in a hybrid"
-    )
+    patch_size: PositiveInt | None = Field(None, description="pixels, or cells of the stem's feature map in a hybrid")
     embed_dim: PositiveInt | None = None
     depth: PositiveInt | None = None
     num_heads: PositiveInt | None = None
@@ -156,7 +152,8 @@ class ViTSpec(Strict):
     dropout: Probability = 0.0
     hybrid: HybridStem | None = None
     image_size: PositiveInt | None = Field(
-        None, description="input pixels per side; images are resized to it. The data set's own size unless given"
+        None,
+        description="input pixels per side; images are resized to it. The data set's own size unless given",
     )
 
     @model_validator(mode="before")
@@ -197,14 +194,12 @@ class ViTSpec(Strict):
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
         """patch_size, embed_dim, depth, num_heads, mlp_dim."""
-        assert self.patch_size and self.embed_dim and self.depth and self.num_heads
-        return (
-            self.patch_size,
-            self.embed_dim,
-            self.depth,
-            self.num_heads,
-            self.mlp_dim or 4 * self.embed_dim,
-        )
+        assert self.patch_size is not None
+        assert self.embed_dim is not None
+        assert self.depth is not None
+        assert self.num_heads is not None
+        mlp_dim = self.mlp_dim or 4 * self.embed_dim
+        return self.patch_size, self.embed_dim, self.depth, self.num_heads, mlp_dim
 
 
 class ResNetSpec(Strict):
@@ -221,7 +216,8 @@ class ResNetSpec(Strict):
         "imagenet", description="7x7 stride 2 and a pool, or 3x3 stride 1 for small images"
     )
     image_size: PositiveInt | None = Field(
-        None, description="input pixels per side; images are resized to it. The data set's own size unless given"
+        None,
+        description="input pixels per side; images are resized to it. The data set's own size unless given",
     )
 
     @model_validator(mode="before")
@@ -253,7 +249,8 @@ class LibraryModelSpec(Strict):
     family: Literal["timm", "torchvision"]
     name: str
     image_size: PositiveInt | None = Field(
-        None, description="input pixels per side; images are resized to it. The data set's own size unless given"
+        None,
+        description="input pixels per side; images are resized to it. The data set's own size unless given",
     )
 
 
@@ -261,7 +258,10 @@ ModelSpec = Annotated[ViTSpec | ResNetSpec | LibraryModelSpec, Field(discriminat
 
 
 class TrainSpec(Strict):
-    """The optimisation. Weight decay falls on matrices and kernels, not on biases, norms or embeddings of position and class."""
+    """The optimisation.
+
+    Weight decay falls on matrices and kernels, not on biases, norms or embeddings of position and class.
+    """
 
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None

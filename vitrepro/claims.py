@@ -1,0 +1,432 @@
+"""Read the claim files, check each alone and all against each other, and select from them.
+
+A directory of claims holds claim files (one claim, or a family under `claims:`), `experiments/` and
+optionally `groups.yaml`. A broken file costs its own claims only; its faults are kept and named.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from vitrepro import yamlfile
+from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
+from vitrepro.recipe import Recipe
+from vitrepro.spec import (
+    AnalyticExperiment,
+    Claim,
+    EquivalenceExpect,
+    ExactExpect,
+    Expect,
+    Experiment,
+    Family,
+    Group,
+    OrderingExpect,
+    TrainExperiment,
+    TrendExpect,
+    ValueExpect,
+)
+from vitrepro.yamlfile import Document, Loc
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All claims at hand, and where each came from.
+
+    Attributes:
+        claims, experiments, groups: by id or name, in the order of the files.
+        files: the file that holds a claim or experiment, as messages show it.
+        problems: faults of the files that could not be used, one line each.
+    """
+
+    claims: Mapping[str, Claim]
+    experiments: Mapping[str, TrainExperiment | AnalyticExperiment]
+    groups: Mapping[str, Group]
+    files: Mapping[str, str]
+    problems: tuple[str, ...] = ()
+
+    def experiment(self, name: str) -> TrainExperiment | AnalyticExperiment:
+        return self.experiments[name]
+
+
+def builtin_dir() -> Path:
+    """The claims that come with vitrepro: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "_claims"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "claims"
+
+
+def load(extra: Sequence[Path] = ()) -> Registry:
+    """The built-in claims and those of further directories; faults are collected, not raised.
+
+    Raises:
+        UsageError: a directory does not exist or holds no claim file.
+    """
+    found = _Collector()
+    for directory in (builtin_dir(), *extra):
+        if not directory.is_dir():
+            raise UsageError(f"{directory}: no such directory of claims")
+        names = sorted(p for p in directory.rglob("*.yaml") if p.is_file())
+        if not names:
+            raise UsageError(f"{directory}: holds no *.yaml file; a claim file ends in .yaml")
+        for path in names:
+            found.add(path, directory)
+    return found.registry()
+
+
+def check_files(paths: Sequence[Path], registry: Registry) -> tuple[str, ...]:
+    """Faults of single files, each held against the experiments already known."""
+    found = _Collector()
+    for path in paths:
+        found.add(path, path.parent)
+    for name, experiment in registry.experiments.items():
+        found.experiments.setdefault(name, (experiment, None))
+    return found.registry().problems
+
+
+def select(registry: Registry, patterns: Sequence[str]) -> tuple[list[Claim], Group | None]:
+    """The claims that ids, globs and groups name, without doubles, in the order of the files.
+
+    Returns:
+        The claims, and the group if one group alone was named (it brings its own scale).
+
+    Raises:
+        UsageError: a pattern names nothing; with the nearest names. No pattern at all is an error too.
+        ClaimFileError: the pattern names a claim of a broken file only.
+    """
+    if not patterns:
+        raise UsageError("no claim is named; try `vitrepro list-claims`, or `vitrepro verify quickstart`")
+    chosen: dict[str, Claim] = {}
+    for pattern in patterns:
+        globs = registry.groups[pattern].claims if pattern in registry.groups else (pattern,)
+        hits = [c for c in registry.claims.values() if any(_matches(c.id, g) for g in globs)]
+        if not hits:
+            known = [*registry.claims, *registry.groups]
+            hint = did_you_mean(pattern, known, cutoff=0.3) or f"; known groups: {', '.join(registry.groups)}"
+            broken = f" ({len(registry.problems)} faults in claim files, see `vitrepro validate`)"
+            raise UsageError(f"no claim matches {pattern!r}{hint}{broken if registry.problems else ''}")
+        chosen.update({c.id: c for c in hits})
+    group = registry.groups.get(patterns[0]) if len(patterns) == 1 else None
+    return [c for c in registry.claims.values() if c.id in chosen], group
+
+
+def _matches(claim_id: str, pattern: str) -> bool:
+    """A claim's id, a glob over ids, or a cell of the claim (`paper/claim/cell`)."""
+    return fnmatch.fnmatchcase(claim_id, pattern) or pattern.startswith(claim_id + "/")
+
+
+def recipes(experiment: TrainExperiment) -> dict[str, Recipe]:
+    """Arm name -> its whole recipe.
+
+    Raises:
+        ValidationError: an arm is not a recipe (files are checked for this when they are read).
+    """
+    return {name: Recipe.model_validate(merged) for name, _, merged in _arms(experiment)}
+
+
+def arm_names(experiment: TrainExperiment | AnalyticExperiment) -> tuple[str, ...]:
+    if isinstance(experiment, AnalyticExperiment):
+        return tuple(experiment.arms)
+    return tuple(name for name, _, _ in _arms(experiment))
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `change` laid over it, mapping by mapping; lists and scalars are replaced."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def arms_of(expect: Expect) -> tuple[tuple[Loc, str], ...]:
+    """Every arm that an expectation names, with its key path inside it."""
+    match expect:
+        case ExactExpect() | ValueExpect():
+            return tuple((("cells", k, "arm"), c.arm) for k, c in expect.cells.items())
+        case OrderingExpect():
+            return tuple(
+                (("all", i, side), getattr(c, side)) for i, c in enumerate(expect.all) for side in ("greater", "than")
+            )
+        case TrendExpect():
+            return tuple(
+                ((key, i), arm)
+                for key in ("larger_gain", "than", "increasing")
+                for i, arm in enumerate(getattr(expect, key) or ())
+            )
+        case EquivalenceExpect():
+            return tuple((("equal", i), arm) for i, arm in enumerate(expect.equal))
+    raise AssertionError(expect)
+
+
+def _arms(experiment: TrainExperiment) -> Iterator[tuple[str, tuple[Loc, ...], dict[str, Any]]]:
+    """Name, key paths of its levels in the file, merged recipe: for every combination of levels."""
+    combinations: list[tuple[tuple[str, ...], tuple[Loc, ...], dict[str, Any]]] = [((), (), dict(experiment.base))]
+    for factor, levels in experiment.factors.items():
+        combinations = [
+            ((*names, level), (*locs, ("factors", factor, level)), merge(merged, change))
+            for names, locs, merged in combinations
+            for level, change in levels.items()
+        ]
+    for names, locs, merged in combinations:
+        yield "-".join(names), locs, merged
+
+
+# --- collecting files -------------------------------------------------------------------------
+
+
+@dataclass
+class _Collector:
+    claims: dict[str, tuple[Claim, tuple[Document, Loc]]] = field(default_factory=dict)
+    experiments: dict[str, tuple[TrainExperiment | AnalyticExperiment, Document | None]] = field(default_factory=dict)
+    groups: dict[str, tuple[Group, Document]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, root: Path) -> None:
+        shown = f"{root.name}/{path.relative_to(root)}" if path != root else str(path)
+        try:
+            document = yamlfile.read(path, shown)
+            value = document.value
+            if not isinstance(value, dict):
+                raise ClaimFileError([f"{shown}:1:1: a mapping is expected, found {_kind_of(value)}"])
+            if path.name == "groups.yaml":
+                for name in value:
+                    group = _validate(Group, value[name], document, (name,))
+                    self._new("group", name, self.groups, (group, document), document, (name,))
+            elif "type" in value or "factors" in value or "arms" in value or path.parent.name == "experiments":
+                experiment = _validate(TypeAdapter(Experiment), value, document, ())
+                if isinstance(experiment, TrainExperiment):
+                    _check_arms(experiment, document)
+                self._new("experiment", experiment.id, self.experiments, (experiment, document), document, ("id",))
+            elif "claims" in value:
+                family = _validate(Family, value, document, ())
+                for i, claim in enumerate(family.claims):
+                    self._claim(claim, document, ("claims", i))
+            else:
+                self._claim(_validate(Claim, value, document, ()), document, ())
+        except ClaimFileError as error:
+            self.problems.extend(error.problems)
+
+    def _claim(self, claim: Claim, document: Document, loc: Loc) -> None:
+        self._new("claim", claim.id, self.claims, (claim, (document, loc)), document, (*loc, "id"))
+
+    def _new(self, what: str, name: str, into: dict[str, Any], item: Any, document: Document, loc: Loc) -> None:
+        if name in into:
+            other = into[name][1]
+            first = other[0].where((*other[1], "id")) if isinstance(other, tuple) else other.where(())
+            self.problems.append(f"{document.where(loc)}: {what} {name!r} exists already, at {first}")
+        else:
+            into[name] = item
+
+    def registry(self) -> Registry:
+        """What stands after the files were held against each other."""
+        sound: dict[str, Claim] = {}
+        for name, (claim, (document, loc)) in self.claims.items():
+            faults = list(self._cross_check(claim, document, loc))
+            self.problems.extend(faults)
+            if not faults:
+                sound[name] = claim
+        for name, (group, document) in self.groups.items():
+            for i, pattern in enumerate(group.claims):
+                if not any(_matches(c, pattern) for c in self.claims):
+                    hint = did_you_mean(pattern, self.claims)
+                    self.problems.append(f"{document.where((name, 'claims', i))}: no claim matches {pattern!r}{hint}")
+        files = {name: document.path for name, (_, (document, _)) in self.claims.items()}
+        files |= {name: d.path for name, (_, d) in self.experiments.items() if d is not None}
+        return Registry(
+            claims=sound,
+            experiments={name: e for name, (e, _) in self.experiments.items()},
+            groups={name: g for name, (g, _) in self.groups.items()},
+            files=files,
+            problems=tuple(self.problems),
+        )
+
+    def _cross_check(self, claim: Claim, document: Document, loc: Loc) -> Iterator[str]:
+        for scale_name, scale in claim.scales.entries().items():
+            if scale.expect is None or scale.experiment is None:
+                continue
+            at: Loc = (*loc, "scales", scale_name)
+            shown = ".".join(str(p) for p in ("scales", scale_name))
+
+            if scale.experiment not in self.experiments:
+                hint = did_you_mean(scale.experiment, self.experiments)
+                where = document.where((*at, "experiment"))
+                yield f"{where}: {shown}.experiment: no experiment {scale.experiment!r}{hint}"
+                continue
+            experiment, _ = self.experiments[scale.experiment]
+            if isinstance(scale.expect, ExactExpect) != isinstance(experiment, AnalyticExperiment):
+                wanted = "analytic" if isinstance(scale.expect, ExactExpect) else "train"
+                where = document.where((*at, "experiment"))
+                yield f"{where}: {shown}.experiment: kind {claim.kind} needs an experiment of type {wanted}"
+                continue
+            known = arm_names(experiment)
+            for path, arm in arms_of(scale.expect):
+                if arm not in known:
+                    hint = did_you_mean(arm, known) or f"; it has {', '.join(known)}"
+                    where = document.where((*at, "expect", *path))
+                    yield f"{where}: {shown}.expect: {experiment.id} has no arm {arm!r}{hint}"
+            yield from self._check_cells(claim, scale_name, document, loc)
+
+    def _check_cells(self, claim: Claim, scale_name: str, document: Document, loc: Loc) -> Iterator[str]:
+        """Cells exist, quantities are measured, and no margin reaches the result of knowing nothing."""
+        scale = claim.scales.entries()[scale_name]
+        expect = scale.expect
+        if not isinstance(expect, ExactExpect | ValueExpect):
+            return
+        assert scale.experiment is not None
+        experiment, _ = self.experiments[scale.experiment]
+        cells = claim.reported.cells if claim.reported else {}
+        for name, check in expect.cells.items():
+            where = document.where((*loc, "scales", scale_name, "expect", "cells", name))
+            if name not in cells:
+                yield f"{where}: no reported cell {name!r}{did_you_mean(name, cells)}"
+            elif isinstance(experiment, AnalyticExperiment) and isinstance(expect, ExactExpect):
+                arm, quantity = experiment.arms.get(check.arm), expect.cells[name].quantity
+                if arm and quantity not in arm.quantities:
+                    yield f"{where}: arm {check.arm!r} of {experiment.id} does not measure {quantity}"
+            elif isinstance(experiment, TrainExperiment) and isinstance(expect, ValueExpect):
+                recipe = recipes(experiment).get(check.arm)
+                value, margin = cells[name].value, expect.cells[name].margin
+                if not 0 <= value <= 100:
+                    yield f"{where}: reported {value}; an accuracy in percent lies between 0 and 100"
+                elif recipe and margin >= abs(value - 100 / recipe.data.num_classes) / 2:
+                    chance = 100 / recipe.data.num_classes
+                    yield f"{where}: margin {margin} is not below half the distance of {value} to chance, {chance:g}"
+
+
+# --- from pydantic's errors to lines a person can act on ----------------------------------------
+
+
+def _check_arms(experiment: TrainExperiment, document: Document) -> None:
+    """Every arm must be a recipe; a fault is shown at the level or base that wrote it."""
+    problems: dict[str, None] = {}
+    for name, levels, merged in _arms(experiment):
+        try:
+            Recipe.model_validate(merged)
+        except ValidationError as error:
+            for loc, message in _faults(error, merged, Recipe):
+                places = [(*place, *loc) for place in (*reversed(levels), ("base",))]
+                at = next((p for p in places if p in document.marks), None)
+                shown = ".".join(str(p) for p in (at or loc))
+                where = document.where(at or levels[-1])
+                problems[f"{where}: {shown}: {message}" + ("" if at else f" (arm {name})")] = None
+    if problems:
+        raise ClaimFileError(problems)
+
+
+def _validate(model: Any, value: Any, document: Document, base: Loc) -> Any:
+    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+    annotation = Experiment if isinstance(model, TypeAdapter) else model
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        lines = []
+        for loc, message in _faults(error, value, annotation):
+            shown = ".".join(str(p) for p in (*base, *loc))
+            lines.append(f"{document.where((*base, *loc))}: {shown + ': ' if shown else ''}{message}")
+        raise ClaimFileError(lines) from None
+
+
+def _faults(error: ValidationError, value: Any, annotation: Any) -> Iterator[tuple[Loc, str]]:
+    """Key path in the file and a message, for each fault that pydantic found."""
+    for fault in error.errors(include_url=False):
+        if fault["type"] == "too_short" and fault["input"]:
+            continue  # its items have faults of their own, already listed
+        loc, model = _resolve(fault["loc"], value, annotation)
+        yield loc, _message(fault, loc, model)
+
+
+def _message(fault: Any, loc: Loc, model: Any) -> str:
+    found = fault["input"]
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "extra_forbidden":
+            known = sorted(model.model_fields) if model is not None else []
+            return f"unknown key{did_you_mean(str(loc[-1]), known)} (known: {', '.join(known)})"
+        case "missing":
+            return "is missing"
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            return f"{found!r} is not one of {context['expected']}{_near(found, context['expected'])}"
+        case "union_tag_invalid":
+            tags = context["expected_tags"]
+            key = context["discriminator"].strip("'")
+            return f"{key} {context['tag']!r} is not one of {tags}{_near(context['tag'], tags)}"
+        case "union_tag_not_found":
+            return f"{context['discriminator']} is missing, which says what this is"
+        case "string_pattern_mismatch":
+            return f"{found!r} is not a name of lower-case letters, digits, '.', '_' and '-'"
+        case _:
+            shown = repr(found) if not isinstance(found, dict | list) else _kind_of(found)
+            return f"{shown}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+
+
+def _near(found: Any, expected: str) -> str:
+    words = [w.strip(" '") for w in expected.replace(" or ", ",").split(",")]
+    return did_you_mean(str(found), words)
+
+
+def _kind_of(value: Any) -> str:
+    return {dict: "a mapping", list: "a list", type(None): "nothing", str: "text"}.get(type(value), repr(value))
+
+
+def _resolve(loc: Loc, value: Any, annotation: Any) -> tuple[Loc, Any]:
+    """The key path without the union tags that pydantic adds, and the model whose key it ends in."""
+    kept: list[str | int] = []
+    owner: Any = None
+    for i, part in enumerate(loc):
+        members = list(_members(annotation))
+        tagged = [m for m in members if part in _tags(m)]
+        if tagged and not (isinstance(value, Mapping) and part in value):
+            annotation = tagged[0]
+            owner = annotation if i == len(loc) - 1 else owner
+            continue
+        models = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+        owner = models[0] if models else None
+        kept.append(part)
+        annotation = _step(members, part)
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            value = None
+    return tuple(kept), owner
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """The types a value may have, with Annotated, aliases and unions opened."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _members(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        yield annotation
+
+
+def _tags(model: Any) -> tuple[Any, ...]:
+    """Values by which a member of a tagged union is known."""
+    fields = getattr(model, "model_fields", {})
+    literals = [fields[k].annotation for k in ("family", "type", "kind") if k in fields]
+    return tuple(v for a in literals if get_origin(a) is Literal for v in get_args(a))
+
+
+def _step(members: Iterable[Any], part: str | int) -> Any:
+    for member in members:
+        fields = getattr(member, "model_fields", {})
+        if part in fields:
+            return fields[part].annotation
+        arguments = get_args(member)
+        if get_origin(member) is dict:
+            return arguments[1]
+        if get_origin(member) in (tuple, list) and arguments:
+            return arguments[0]
+    return Any

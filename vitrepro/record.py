@@ -1,0 +1,121 @@
+"""What a run leaves behind: who it was, what it measured, and on what it ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from vitrepro.recipe import Strict
+
+SCHEMA_VERSION = 1
+
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Deviation(Strict):
+    """A setting changed by hand against the experiment file.
+
+    Attributes:
+        weaker: it can only lower an accuracy (fewer steps or training images).
+    """
+
+    path: str
+    used: str
+    registered: str
+    weaker: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.used}, registered {self.registered}"
+
+
+class Environment(Strict):
+    """Where a run was made."""
+
+    vitrepro: str
+    git_revision: str | None
+    python: str
+    packages: dict[str, str]
+    platform: str
+    device: str = Field(description="cpu or cuda:0, as torch calls it")
+    device_name: str
+    threads: PositiveInt
+
+
+class TrainResult(Strict):
+    """Counts over the whole test split, and how the weights came about.
+
+    Attributes:
+        n, correct: test images evaluated and classified correctly; accuracy is correct / n.
+        complete_n: test images of a complete evaluation.
+        ids_sha256, train_sha256, test_sha256: which images, in which order, with which pixels.
+        weights_sha256: of the final weights; equal weights, equal hash.
+    """
+
+    n: PositiveInt
+    correct: NonNegativeInt
+    complete_n: PositiveInt
+    num_classes: PositiveInt
+    ids_sha256: str
+    train_sha256: str
+    test_sha256: str
+    weights_sha256: str
+    parameters: PositiveInt
+    train_images: PositiveInt
+    steps: PositiveInt
+    skipped_steps: NonNegativeInt
+    effective_batch: PositiveInt
+    micro_batch: PositiveInt
+    precision: Literal["fp32", "bf16", "fp16"]
+    final_loss: float | None
+    dev_correct: NonNegativeInt | None
+    dev_n: PositiveInt | None
+    train_seconds: NonNegativeFloat
+    eval_seconds: NonNegativeFloat
+    resumed_at: tuple[NonNegativeInt, ...] = Field((), description="steps at which a killed run went on")
+    test_looks: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _possible(self) -> TrainResult:
+        if not self.correct <= self.n <= self.complete_n:
+            raise ValueError(f"correct {self.correct}, n {self.n} and complete_n {self.complete_n} cannot all be")
+        return self
+
+
+class AnalyticResult(Strict):
+    quantities: dict[str, float]
+
+
+class Record(Strict):
+    """One finished run; `config` is the recipe or the analytic arm, whole."""
+
+    schema_version: Literal[1] = 1
+    run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    type: Literal["train", "analytic"]
+    experiment: str
+    arm: str
+    seed: NonNegativeInt
+    config: dict[str, Any]
+    config_hash: str
+    claims: dict[str, str] = Field(description="claim id: hash of the claim when the run was made")
+    deviations: tuple[Deviation, ...] = ()
+    result: TrainResult | AnalyticResult
+    environment: Environment
+    started_at: str = Field(description="UTC, ISO 8601")
+    wall_seconds: NonNegativeFloat
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a run said of every test image, ascending by id; all arrays (n,)."""
+
+    ids: Ints
+    predicted: Ints
+    labels: Ints
+
+    @property
+    def correct(self) -> Bools:
+        return self.predicted == self.labels

@@ -1,0 +1,311 @@
+"""What is kept on disk: one write-once directory per run, one file per verdict.
+
+    STORE/runs/<run id>/config.json       what the run is; written first
+                        checkpoint-*.pt   while it trains
+                        metrics.jsonl     learning curve, one line per logged step
+                        predictions.npz   what it said of every test image
+                        record.json       written last: a run with a record is finished and never changes
+                        error.json        why the last attempt failed
+    STORE/verdicts/<claim>@<scale>.json   the latest request for a verdict, and what it came to
+
+The state of a run is read off its files and its lock, never off a flag that a dead process cannot clear.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from vitrepro.errors import StoreError
+from vitrepro.recipe import Strict
+from vitrepro.record import Deviation, Predictions, Record, TrainResult
+from vitrepro.spec import Reported, Scale
+from vitrepro.verdict import Measured
+
+RunState = Literal["finished", "failed", "running", "interrupted", "absent"]
+
+
+class RunRef(Strict):
+    run_id: str
+    arm: str
+    seed: int
+
+
+class VerdictEntry(Strict):
+    """A request for a verdict, so that a report can be made from the store alone.
+
+    Attributes:
+        scale, expect etc. as they stood when the runs were made, to show what has changed since.
+    """
+
+    schema_version: Literal[1] = 1
+    claim_id: str
+    claim_hash: str
+    scale: str
+    entry: Scale
+    reported: Reported | None
+    runs: tuple[RunRef, ...]
+    registered_seeds: int
+    deviations: tuple[Deviation, ...]
+    outcome: str
+    reason: str
+    judged_at: str
+
+
+@dataclass(frozen=True)
+class Store:
+    root: Path
+
+    # --- runs
+
+    def run_dir(self, run_id: str) -> Path:
+        return self.root / "runs" / run_id
+
+    def lock_path(self, run_id: str) -> Path:
+        return self.root / "locks" / f"{run_id}.lock"
+
+    def prepare(self) -> None:
+        """Make the store's folders.
+
+        Raises:
+            StoreError: the place is a file or cannot be written.
+        """
+        for folder in ("runs", "verdicts", "locks"):
+            with explain(self.root):
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+        with explain(self.root):
+            write_atomic(self.root / "store.json", json.dumps({"schema_version": 1}).encode() + b"\n")
+
+    def state(self, run_id: str) -> RunState:
+        folder = self.run_dir(run_id)
+        if (folder / "record.json").exists():
+            return "finished"
+        if self._locked(run_id):
+            return "running"
+        if (folder / "error.json").exists():
+            return "failed"
+        return "interrupted" if (folder / "config.json").exists() else "absent"
+
+    def run_ids(self) -> list[str]:
+        """Every run that left anything, sorted."""
+        runs = self.root / "runs"
+        return sorted(p.name for p in runs.iterdir() if p.is_dir()) if runs.is_dir() else []
+
+    def record(self, run_id: str) -> Record | None:
+        """The record of a finished run, or None.
+
+        Raises:
+            StoreError: the file is damaged; it is named and nothing is deleted.
+        """
+        path = self.run_dir(run_id) / "record.json"
+        if not path.exists():
+            return None
+        try:
+            record = Record.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StoreError(f"{path}: damaged record: {first_fault(error)}; {self._advice(run_id)}") from None
+        if record.run_id != run_id:
+            raise StoreError(f"{path}: holds the record of run {record.run_id}; {self._advice(run_id)}")
+        return record
+
+    def predictions(self, run_id: str) -> Predictions:
+        """What a finished training run said of every test image.
+
+        Raises:
+            StoreError: missing or damaged.
+        """
+        path = self.run_dir(run_id) / "predictions.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                ids, predicted, labels = (arrays[k].astype(np.int64) for k in ("ids", "predicted", "labels"))
+        except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
+            raise StoreError(f"{path}: cannot be read ({error}); {self._advice(run_id)}") from None
+        if not ids.shape == predicted.shape == labels.shape or ids.ndim != 1:
+            raise StoreError(f"{path}: arrays of different length; {self._advice(run_id)}")
+        return Predictions(ids, predicted, labels)
+
+    def measured(self, ref: RunRef) -> Measured:
+        """A run as the verdict needs it; damage and failures become its error."""
+        try:
+            record = self.record(ref.run_id)
+            if record is None:
+                return Measured(ref.run_id, ref.arm, ref.seed, error=self.error(ref.run_id))
+            trained = isinstance(record.result, TrainResult)
+            predictions = self.predictions(ref.run_id) if trained else None
+        except StoreError as error:
+            return Measured(ref.run_id, ref.arm, ref.seed, error=str(error))
+        return Measured(ref.run_id, ref.arm, ref.seed, record, predictions)
+
+    def error(self, run_id: str) -> str | None:
+        """Why the last attempt failed, if it did."""
+        path = self.run_dir(run_id) / "error.json"
+        try:
+            return str(json.loads(path.read_bytes())["message"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return f"{path}: damaged"
+
+    def write_error(self, run_id: str, message: str) -> None:
+        self._write(self.run_dir(run_id) / "error.json", {"message": message})
+
+    def clear_error(self, run_id: str) -> None:
+        (self.run_dir(run_id) / "error.json").unlink(missing_ok=True)
+
+    def write_config(self, run_id: str, config: dict[str, Any]) -> None:
+        self._write(self.run_dir(run_id) / "config.json", config)
+
+    def finish(self, record: Record, predictions: Predictions | None) -> None:
+        """Store a result for good: predictions, then the record; then the checkpoints go.
+
+        Raises:
+            StoreError: no space or no permission; what was stored before stays.
+        """
+        folder = self.run_dir(record.run_id)
+        with explain(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if predictions is not None:
+                with atomic_file(folder / "predictions.npz") as file:
+                    np.savez_compressed(
+                        file,
+                        ids=predictions.ids.astype(np.uint32),
+                        predicted=predictions.predicted.astype(np.uint16),
+                        labels=predictions.labels.astype(np.uint16),
+                    )
+            write_atomic(folder / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
+            for leftover in (*folder.glob("checkpoint-*"), folder / "error.json"):
+                leftover.unlink(missing_ok=True)
+
+    def curve(self, run_id: str) -> list[dict[str, float]]:
+        """Logged steps in order; a line torn by a kill is left out, a step logged twice counts once."""
+        path = self.run_dir(run_id) / "metrics.jsonl"
+        steps: dict[float, dict[str, float]] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    row = json.loads(line)
+                    steps[row["step"]] = row
+                except (ValueError, KeyError, TypeError):
+                    continue
+        return [steps[s] for s in sorted(steps)]
+
+    def archive(self, run_id: str) -> None:
+        """Set a run aside so that it is made anew; nothing is deleted."""
+        folder = self.run_dir(run_id)
+        if folder.exists():
+            with explain(folder):
+                aside = self.root / "archive"
+                aside.mkdir(exist_ok=True)
+                number = sum(1 for p in aside.glob(f"{run_id}-*"))
+                shutil.move(folder, aside / f"{run_id}-{number}")
+
+    def _locked(self, run_id: str) -> bool:
+        from filelock import FileLock, Timeout
+
+        path = self.lock_path(run_id)
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False  # a read-only store has no writer
+
+    def _advice(self, run_id: str) -> str:
+        return f"move {self.run_dir(run_id)} away and run `vitrepro verify` again"
+
+    # --- verdicts
+
+    def write_verdict(self, entry: VerdictEntry) -> None:
+        name = entry.claim_id.replace("/", "--")
+        self._write(self.root / "verdicts" / f"{name}@{entry.scale}.json", entry.model_dump(mode="json"))
+
+    def verdicts(self) -> tuple[list[VerdictEntry], list[str]]:
+        """All requests for verdicts, by claim, and the faults of files that cannot be read."""
+        entries, faults = [], []
+        for path in sorted((self.root / "verdicts").glob("*.json")):
+            try:
+                entries.append(VerdictEntry.model_validate_json(path.read_bytes()))
+            except (OSError, ValidationError) as error:
+                faults.append(f"{path}: damaged: {first_fault(error)}")
+        return entries, faults
+
+    def last_outcomes(self) -> dict[str, str]:
+        """Claim id -> outcome of the newest verdict, read without checking it."""
+        newest: dict[str, tuple[str, str]] = {}
+        for path in sorted((self.root / "verdicts").glob("*.json")):
+            try:
+                entry = json.loads(path.read_bytes())
+                stamp = (str(entry["judged_at"]), str(entry["outcome"]))
+                newest[entry["claim_id"]] = max(stamp, newest.get(entry["claim_id"], ("", "")))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return {claim: outcome for claim, (_, outcome) in newest.items()}
+
+    def _write(self, path: Path, value: dict[str, Any]) -> None:
+        with explain(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def explain(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into messages that name the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+            raise StoreError(
+                f"{path}: no space left ({free:,} bytes free); make room or use --store, then run the same command "
+                "again: finished runs are kept"
+            ) from None
+        raise StoreError(f"{path}: {error.strerror or error}; choose another place with --store") from None
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Any]:
+    """A file that appears under its name whole or not at all, even through a kill or a power cut."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if hasattr(os, "O_DIRECTORY"):
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def first_fault(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(p) for p in fault["loc"])
+        return f"{where}: {fault['msg']}" if where else fault["msg"]
+    return str(error)

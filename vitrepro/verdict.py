@@ -1,0 +1,401 @@
+"""Decide a claim: a pure function of the claim and of what its runs measured.
+
+An outcome is one of seven and never merged with its qualifiers: which fidelity, how many seeds, what
+deviates. Rules and their reasons: docs/verdicts.md.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from vitrepro import stats
+from vitrepro.record import AnalyticResult, Bools, Deviation, Predictions, Record, TrainResult
+from vitrepro.spec import (
+    Cell,
+    Claim,
+    EquivalenceExpect,
+    ExactCheck,
+    ExactExpect,
+    OrderingExpect,
+    Scale,
+    TrendExpect,
+    ValueCheck,
+    ValueExpect,
+)
+from vitrepro.stats import Interval
+
+ALPHA = 0.05
+
+
+class Outcome(str, Enum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    EXCEEDS = "EXCEEDS"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    INFEASIBLE = "INFEASIBLE"
+    ERROR = "ERROR"
+    NOT_RUN = "NOT_RUN"
+
+    @property
+    def decided(self) -> bool:
+        return self in (Outcome.PASS, Outcome.FAIL, Outcome.EXCEEDS)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One planned run and what became of it: a record, an error, or nothing yet.
+
+    Attributes:
+        predictions: of a trained run; None for an analytic one.
+    """
+
+    run_id: str
+    arm: str
+    seed: int
+    record: Record | None = None
+    predictions: Predictions | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison: what was measured, with its interval, against what was expected.
+
+    Attributes:
+        measured: percent, points of difference, or the quantity's own unit.
+        bound: the margin, the minimum gap or the tolerance.
+        because: one sentence with the numbers that decide.
+    """
+
+    label: str
+    outcome: Outcome
+    measured: float
+    interval: Interval | None
+    reported: float | None
+    bound: float
+    because: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of one claim at one scale; qualifiers stand beside it and are never dropped."""
+
+    claim_id: str
+    outcome: Outcome
+    scale: str | None
+    fidelity: str | None
+    reason: str
+    qualifiers: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    seeds: int | None = None
+    n: int | None = None
+    run_ids: tuple[str, ...] = field(default=())
+
+    @property
+    def support(self) -> str:
+        """What the outcome says of the paper, no more: only an exact protocol reproduces or contradicts it."""
+        if not self.outcome.decided:
+            return "undecided"
+        if self.fidelity == "exact":
+            return "reproduced" if self.outcome is Outcome.PASS else "contradicted"
+        return f"{'supports' if self.outcome is Outcome.PASS else 'speaks against'} ({self.fidelity})"
+
+
+def infeasible(claim: Claim, why: str) -> Verdict:
+    """A claim that cannot be checked here."""
+    return Verdict(claim.id, Outcome.INFEASIBLE, None, None, why)
+
+
+def judge(
+    claim: Claim,
+    scale_name: str,
+    measured: Sequence[Measured],
+    *,
+    registered_seeds: int,
+    deviations: Sequence[Deviation] = (),
+) -> Verdict:
+    """The verdict on a claim from its planned runs.
+
+    Args:
+        scale_name: the key of `claim.scales` that was checked.
+        measured: every planned run, whether it has finished or not.
+        registered_seeds: how many the experiment file names.
+        deviations: settings changed by hand, as the runs list them.
+
+    Returns:
+        ERROR if a run failed, was incomplete or saw other images than the rest; NOT_RUN if one is missing;
+        else what the kind of claim decides, capped where the runs deviate.
+    """
+    entry = claim.scales.entries()[scale_name]
+    assert entry.expect is not None
+
+    def undecided(outcome: Outcome, reason: str) -> Verdict:
+        return Verdict(claim.id, outcome, scale_name, entry.fidelity, reason, run_ids=tuple(m.run_id for m in measured))
+
+    failed = [f"{m.arm} seed {m.seed}: {m.error}" for m in measured if m.error]
+    if failed:
+        return undecided(Outcome.ERROR, f"{len(failed)} of {len(measured)} runs failed; {failed[0]}")
+    missing = [m for m in measured if m.record is None]
+    if missing or not measured:
+        return undecided(Outcome.NOT_RUN, f"{len(measured) - len(missing)} of {len(measured)} runs are stored")
+    broken = next(_inconsistencies(measured), None)
+    if broken:
+        return undecided(Outcome.ERROR, broken)
+
+    findings = tuple(_findings(claim, entry, _by_arm(measured)))
+    outcome = combine(f.outcome for f in findings)
+    reason = _first_reason(findings, outcome)
+    trained = [m.record.result for m in measured if m.record and isinstance(m.record.result, TrainResult)]
+    seeds = len({m.seed for m in measured}) if trained else None
+    qualifiers = []
+    if trained:
+        assert seeds is not None
+        if seeds < max(registered_seeds, 3):
+            less = f" of {registered_seeds}" if seeds < registered_seeds else ""
+            qualifiers.append(f"{seeds}{less} seed{'s' if seeds > 1 or less else ''}")
+        partial = next((r for r in trained if r.n < r.complete_n), None)
+        if partial:
+            qualifiers.append(f"partial test set: {partial.n} of {partial.complete_n}")
+            outcome, reason = _cap(outcome, reason, "part of the test set decides nothing")
+    if deviations:
+        qualifiers.append("deviates: " + "; ".join(str(d) for d in deviations))
+        if not (outcome is Outcome.PASS and _at_least(entry) and all(d.weaker for d in deviations)):
+            outcome, reason = _cap(outcome, reason, "the recipe was changed by hand")
+    return Verdict(
+        claim.id,
+        outcome,
+        scale_name,
+        entry.fidelity,
+        reason,
+        tuple(qualifiers),
+        findings,
+        seeds,
+        trained[0].n if trained else None,
+        tuple(m.run_id for m in measured),
+    )
+
+
+def combine(outcomes: Iterable[Outcome]) -> Outcome:
+    """All parts must hold: one refutation refutes, one doubt leaves doubt (intersection-union)."""
+    present = set(outcomes)
+    order = (Outcome.FAIL, Outcome.EXCEEDS, Outcome.INCONCLUSIVE, Outcome.PASS)
+    return next(o for o in order if o in present)
+
+
+def _cap(outcome: Outcome, reason: str, why: str) -> tuple[Outcome, str]:
+    if not outcome.decided:
+        return outcome, reason
+    return Outcome.INCONCLUSIVE, f"{why}; it would have been {outcome.value}: {reason}"
+
+
+def _at_least(entry: Scale) -> bool:
+    expect = entry.expect
+    return isinstance(expect, ValueExpect) and all(c.direction == "at_least" for c in expect.cells.values())
+
+
+def _inconsistencies(measured: Sequence[Measured]) -> Iterator[str]:
+    """Why the stored runs cannot be held against each other, if so."""
+    images: set[tuple[str, str]] = set()
+    for m in measured:
+        assert m.record is not None
+        result = m.record.result
+        if isinstance(result, AnalyticResult):
+            continue
+        name = f"{m.arm} seed {m.seed} (run {m.run_id})"
+        if m.predictions is None:
+            yield f"{name}: its predictions are missing"
+            return
+        ids = m.predictions.ids
+        if len(ids) != result.n or len(np.unique(ids)) != result.n:
+            yield f"{name}: incomplete evaluation, {len(np.unique(ids))} different images stored of {result.n}"
+            return
+        if int(m.predictions.correct.sum()) != result.correct:
+            stored = int(m.predictions.correct.sum())
+            yield f"{name}: the record counts {result.correct} correct, its predictions {stored}"
+            return
+        images.add((result.test_sha256, result.ids_sha256))
+    if len(images) > 1:
+        yield "the runs were evaluated on different images; run them again with --fresh on the same data"
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """Runs of one arm: correctness (K, n), classes, and quantities of an analytic arm."""
+
+    correct: Bools
+    num_classes: int
+    quantities: Mapping[str, float]
+
+    @property
+    def accuracies(self) -> list[float]:
+        return [float(a) * 100 for a in self.correct.mean(1)]
+
+    @property
+    def learned(self) -> bool:
+        """Every seed is better than guessing."""
+        n = self.correct.shape[1]
+        return all(stats.above_chance(int(row.sum()), n, self.num_classes) < ALPHA for row in self.correct)
+
+
+def _by_arm(measured: Sequence[Measured]) -> dict[str, _Arm]:
+    groups: dict[str, list[Measured]] = defaultdict(list)
+    for m in measured:
+        groups[m.arm].append(m)
+    arms = {}
+    for name, members in groups.items():
+        rows, num_classes, quantities = [], 2, {}
+        for m in members:
+            assert m.record is not None
+            if isinstance(m.record.result, AnalyticResult):
+                quantities = m.record.result.quantities
+            elif m.predictions is not None:
+                rows.append(m.predictions.correct[np.argsort(m.predictions.ids)])
+                num_classes = m.record.result.num_classes
+        arms[name] = _Arm(np.stack(rows) if rows else np.zeros((0, 0), bool), num_classes, quantities)
+    return arms
+
+
+def _findings(claim: Claim, entry: Scale, arms: Mapping[str, _Arm]) -> Iterable[Finding]:
+    cells = claim.reported.cells if claim.reported else {}
+    match entry.expect:
+        case ExactExpect() as expect:
+            for name, exact in expect.cells.items():
+                yield _exact(name, exact, cells[name], arms[exact.arm])
+        case ValueExpect() as expect:
+            for name, value in expect.cells.items():
+                yield _value(name, value, cells[name], arms[value.arm])
+        case OrderingExpect() as expect:
+            for c in expect.all:
+                label = f"{c.greater} - {c.than}"
+                yield _exceeds(label, {c.greater: 1, c.than: -1}, c.by, arms, (c.greater,))
+        case TrendExpect(increasing=None) as expect:
+            assert expect.larger_gain
+            assert expect.than
+            (low, high), (other_low, other_high) = expect.larger_gain, expect.than
+            label = f"({high} - {low}) - ({other_high} - {other_low})"
+            weights = {high: 1, low: -1, other_high: -1, other_low: 1}
+            yield _exceeds(label, weights, expect.by, arms, (high,))
+        case TrendExpect() as expect:
+            assert expect.increasing
+            for a, b in zip(expect.increasing, expect.increasing[1:], strict=False):
+                yield _exceeds(f"{b} - {a}", {b: 1, a: -1}, expect.by, arms, (b,))
+        case EquivalenceExpect() as expect:
+            for i, a in enumerate(expect.equal):
+                for b in expect.equal[i + 1 :]:
+                    yield _equal(a, b, expect.within, arms)
+
+
+def _exact(name: str, check: ExactCheck, cell: Cell, arm: _Arm) -> Finding:
+    value = arm.quantities[check.quantity]
+    bound = check.tolerance if check.tolerance is not None else abs(cell.value) * (check.relative_tolerance or 0.0)
+    difference = value - cell.value
+    holds = {
+        "equal": abs(difference) <= bound,
+        "at_least": difference >= -bound,
+        "at_most": difference <= bound,
+    }[check.direction]
+    outcome = Outcome.PASS if holds else Outcome.FAIL
+    relation = {"equal": "", "at_least": "at least ", "at_most": "at most "}[check.direction]
+    because = (
+        f"{name}: counted {value:.6g}, reported {relation}{cell.value:.6g}; the difference of {difference:+.3g} is "
+        f"{'within' if holds else 'outside'} the tolerance of {bound:.3g}"
+    )
+    return Finding(name, outcome, value, None, cell.value, bound, because)
+
+
+def _value(name: str, check: ValueCheck, cell: Cell, arm: _Arm) -> Finding:
+    n = arm.correct.shape[1]
+    accuracies, margin = arm.accuracies, check.margin
+    mean = float(np.mean(accuracies))
+    i = stats.equivalence_interval(accuracies, n, cell.value, cell.sd, cell.runs)
+    if check.direction == "at_least":
+        outcome = Outcome.PASS if i.low > -margin else Outcome.FAIL if i.high < -margin else Outcome.INCONCLUSIVE
+    elif -margin < i.low and i.high < margin:
+        outcome = Outcome.PASS
+    elif i.high < -margin:
+        outcome = Outcome.FAIL
+    else:
+        outcome = Outcome.EXCEEDS if i.low > margin else Outcome.INCONCLUSIVE
+    shown = stats.t_interval(accuracies) if len(accuracies) >= 3 else stats.wilson(round(mean / 100 * n), n)
+    where = {
+        Outcome.PASS: "above the lower margin" if check.direction == "at_least" else "inside the margin",
+        Outcome.FAIL: "below the margin",
+        Outcome.EXCEEDS: "above the margin",
+        Outcome.INCONCLUSIVE: "across the edge of the margin",
+    }[outcome]
+    because = (
+        f"{name}: ours {mean:.2f} ({shown.low:.2f} to {shown.high:.2f}, {len(accuracies)} seed"
+        f"{'s' if len(accuracies) > 1 else ''}) lies {mean - cell.value:+.2f} from the reported {cell.value:g}; "
+        f"the 90% interval of the difference, {i.low:+.2f} to {i.high:+.2f} ({i.method}), is {where} of {margin:g}"
+    )
+    if outcome is Outcome.PASS and not arm.learned:
+        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but ours is not above chance"
+    return Finding(name, outcome, mean, shown, cell.value, margin, because)
+
+
+def _exceeds(
+    label: str, weights: Mapping[str, float], by: float, arms: Mapping[str, _Arm], must_learn: Sequence[str]
+) -> Finding:
+    used = [arms[name] for name in weights]
+    difference, i = stats.contrast([a.correct for a in used], list(weights.values()))
+    single = len(used) == 2 and all(len(a.correct) == 1 for a in used)
+    p = stats.mcnemar(used[0].correct[0], used[1].correct[0]) if single else None
+    if i.low > by and (p is None or p < ALPHA):
+        outcome = Outcome.PASS
+    elif i.high < by:
+        outcome = Outcome.FAIL
+    else:
+        outcome = Outcome.INCONCLUSIVE
+    where = {Outcome.PASS: "above", Outcome.FAIL: "below", Outcome.INCONCLUSIVE: "not clear of"}[outcome]
+    because = (
+        f"{label}: {difference:+.2f} points, 95% interval {i.low:+.2f} to {i.high:+.2f} ({i.method}), {where} the "
+        f"{'minimum gap of ' + format(by, 'g') if by else 'zero line'}"
+        + (f"; exact McNemar p = {p:.2g}" if p is not None else "")
+    )
+    guessing = [name for name in must_learn if not arms[name].learned]
+    if outcome is Outcome.PASS and guessing:
+        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {guessing[0]} is not above chance"
+    return Finding(label, outcome, difference, i, None, by, because)
+
+
+def _equal(a: str, b: str, within: float, arms: Mapping[str, _Arm]) -> Finding:
+    difference, i = stats.contrast([arms[a].correct, arms[b].correct], [1, -1], level=0.90)
+    if -within < i.low and i.high < within:
+        outcome, where = Outcome.PASS, "inside"
+    elif i.low > within or i.high < -within:
+        outcome, where = Outcome.FAIL, "outside"
+    else:
+        outcome, where = Outcome.INCONCLUSIVE, "across the edge of"
+    because = (
+        f"{a} - {b}: {difference:+.2f} points, 90% interval {i.low:+.2f} to {i.high:+.2f} ({i.method}), {where} "
+        f"the margin of {within:g}"
+    )
+    if outcome is Outcome.PASS and not (arms[a].learned and arms[b].learned):
+        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but an arm is not above chance"
+    return Finding(f"{a} - {b}", outcome, difference, i, None, within, because)
+
+
+def _first_reason(findings: Sequence[Finding], outcome: Outcome) -> str:
+    """The sentence of the finding that decided: the least certain of those that agree with the outcome."""
+    same = [f for f in findings if f.outcome is outcome]
+    more = len(findings) - 1
+    tail = f" ({len(same)} of {len(findings)} comparisons)" if more else ""
+    return tightest(same).because + tail
+
+
+def tightest(findings: Sequence[Finding]) -> Finding:
+    """The finding that comes nearest to another outcome."""
+
+    def slack(f: Finding) -> float:
+        if f.interval is not None and f.reported is None:
+            return min(abs(f.interval.low - f.bound), abs(f.interval.high - f.bound))
+        if f.reported is None or not f.bound:
+            return abs(f.measured - (f.reported or 0.0))
+        return abs(abs(f.measured - f.reported) - f.bound) / f.bound
+
+    return min(findings, key=slack)
