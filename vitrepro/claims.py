@@ -179,6 +179,11 @@ def _arms(experiment: TrainExperiment) -> Iterator[tuple[str, tuple[Loc, ...], d
         yield "-".join(names), locs, merged
 
 
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a claim file, a family file or an experiment file, for editors."""
+    return TypeAdapter(Claim | Family | Experiment).json_schema()
+
+
 # --- collecting files -------------------------------------------------------------------------
 
 

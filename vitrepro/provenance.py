@@ -66,6 +66,13 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def cuda_likely() -> bool:
+    """Whether an NVIDIA driver is here and not hidden, without asking torch; `verify` asks torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "x").strip() in ("", "-1"):
+        return False
+    return any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/dxg", r"C:\Windows\System32\nvcuda.dll"))
+
+
 def environment(device: str, device_name: str, threads: int) -> Environment:
     return Environment(
         vitrepro=__version__,

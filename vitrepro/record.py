@@ -77,6 +77,7 @@ class TrainResult(Strict):
     eval_seconds: NonNegativeFloat
     resumed_at: tuple[NonNegativeInt, ...] = Field((), description="steps at which a killed run went on")
     test_looks: PositiveInt = 1
+    data_changes: tuple[str, ...] = Field((), description="what was done to the images beyond decoding")
 
     @model_validator(mode="after")
     def _possible(self) -> TrainResult:

@@ -108,6 +108,18 @@ def equivalence_interval(
     return Interval(difference - quantile * se, difference + quantile * se, 0.90, source)
 
 
+def expected_half_width(
+    seeds: int, n: int, reported: float, reported_sd: float | None, reported_runs: int | None
+) -> float:
+    """Half the width that `equivalence_interval` should have, before anything is measured."""
+    from scipy.stats import norm, t
+
+    p = min(max(reported / 100, 1 / n), 1 - 1 / n)
+    sd = reported_sd if reported_sd is not None else 0.8 * 100 * math.sqrt(p * (1 - p) / n)
+    se = sd * math.sqrt(1 / seeds + 1 / (reported_runs or 1))
+    return se * float(t.ppf(0.95, seeds - 1) if seeds >= 3 else norm.ppf(0.95))
+
+
 def mcnemar(a: Bools, b: Bools) -> float:
     """Two-sided exact p-value that two trained models are equally often right on the same images.
 

@@ -14,6 +14,8 @@ from enum import Enum
 import numpy as np
 
 from vitrepro import stats
+from vitrepro.plan import Run
+from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Bools, Deviation, Predictions, Record, TrainResult
 from vitrepro.spec import (
     Cell,
@@ -178,6 +180,27 @@ def judge(
         trained[0].n if trained else None,
         tuple(m.run_id for m in measured),
     )
+
+
+def cannot_pass(claim: Claim, scale_name: str | None, runs: Sequence[Run]) -> str | None:
+    """Why no measurement with this many seeds and test images could PASS, or None.
+
+    For two-sided value claims: half the interval, expected from the printed spread or from 0.8 of the
+    binomial bound, must be smaller than the margin.
+    """
+    entry = claim.scales.entries().get(scale_name or "")
+    if entry is None or not isinstance(entry.expect, ValueExpect) or claim.reported is None:
+        return None
+    for name, check in entry.expect.cells.items():
+        recipes = [r.config for r in runs if r.arm == check.arm and isinstance(r.config, Recipe)]
+        cell = claim.reported.cells[name]
+        half = stats.expected_half_width(len(recipes), recipes[0].test_size, cell.value, cell.sd, cell.runs)
+        if half >= check.margin:
+            return (
+                f"cannot PASS: {name} with {len(recipes)} seed(s) has an interval of ±{half:.2f}, the margin is "
+                f"{check.margin:g}"
+            )
+    return None
 
 
 def combine(outcomes: Iterable[Outcome]) -> Outcome:

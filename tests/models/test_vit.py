@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vitrepro.models import vit
+from vitrepro.models.posemb import POS_EMBED, Learned1d, Learned2d, RelativePosBias
+from vitrepro.models.vit import ViT, attend
+from vitrepro.recipe import HybridStem, PosEmbed, ViTSpec
+
+SMALL: dict[str, Any] = {"patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 3}
+POSITIONS = get_args(PosEmbed)
+
+
+def small(image_size: int = 16, channels: int = 3, **fields: Any) -> ViT:
+    torch.manual_seed(0)
+    return ViT(ViTSpec(**{**SMALL, **fields}), image_size=image_size, channels=channels, num_classes=10)
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """The model with no parameter left at zero or one, so that each of them matters to the logits."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def of_timm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {{"pos_embed": "pos_embed.table"}.get(name, name): tensor for name, tensor in weights.items()}
+
+
+@torch.no_grad()
+def assert_same_logits(ours: nn.Module, theirs: nn.Module, image_size: int) -> None:
+    images = torch.randn(2, 3, image_size, image_size)
+    expected = theirs(images)
+    assert expected.abs().max() > 0.1  # not the zeros of an untrained head
+    torch.testing.assert_close(ours.eval()(images), expected, atol=1e-5, rtol=0)
+
+
+# --- parity with timm
+
+
+@pytest.mark.parametrize(("variant", "name"), [("Ti/16", "vit_tiny_patch16_224"), ("S/32", "vit_small_patch32_224")])
+def test_timm_weights_give_timm_logits(variant: str, name: str) -> None:
+    import timm
+
+    theirs = randomised(timm.create_model(name, pretrained=False))
+    ours = ViT(ViTSpec(variant=variant), image_size=224, channels=3, num_classes=1000)
+    ours.load_state_dict(of_timm(theirs.state_dict()))
+    assert_same_logits(ours, theirs, 224)
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_average_pooling_is_timms_with_the_norm_before_the_mean(qkv_bias: bool) -> None:
+    from timm.models.vision_transformer import VisionTransformer
+
+    theirs = randomised(
+        VisionTransformer(
+            img_size=16, patch_size=4, embed_dim=48, depth=2, num_heads=3, num_classes=10, qkv_bias=qkv_bias,
+            global_pool="avg", class_token=False, fc_norm=False,
+        )
+    )  # fmt: skip
+    ours = small(pool="gap", qkv_bias=qkv_bias)
+    ours.load_state_dict(of_timm(theirs.state_dict()))
+    assert_same_logits(ours, theirs, 16)
+
+
+def test_a_hybrid_is_timms_vision_transformer_on_its_group_norm_resnet() -> None:
+    from timm.layers import HybridEmbed, StdConv2dSame
+    from timm.models.resnetv2 import ResNetV2
+    from timm.models.vision_transformer import VisionTransformer
+
+    backbone = ResNetV2(
+        layers=[1, 2, 1], channels=(128, 256, 512), stem_chs=32, num_classes=0, global_pool="",
+        preact=False, stem_type="same", conv_layer=partial(StdConv2dSame, eps=1e-8),
+    )  # fmt: skip
+    theirs = randomised(
+        VisionTransformer(
+            img_size=64, patch_size=2, embed_dim=48, depth=2, num_heads=3, num_classes=10,
+            embed_layer=partial(HybridEmbed, backbone=backbone),
+        )
+    )  # fmt: skip
+    ours = small(64, patch_size=2, hybrid=HybridStem(layers=(1, 2, 1), width=32))
+
+    def our_name(name: str) -> str:
+        for old, new in (
+            ("stem.conv", "conv1"), ("stem.norm", "bn1"), ("blocks.", ""),
+            ("stages.0", "layer1"), ("stages.1", "layer2"), ("stages.2", "layer3"),
+            ("downsample.conv", "downsample.0"), ("downsample.norm", "downsample.1"), (".norm", ".bn"),
+        ):  # fmt: skip
+            name = name.replace(old, new) if "backbone" in name else name
+        return name
+
+    ours.load_state_dict(of_timm({our_name(k): v for k, v in theirs.state_dict().items()}))
+    assert_same_logits(ours, theirs, 64)
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("B/16", "vit_base_patch16_224"),
+        ("B/32", "vit_base_patch32_224"),
+        ("L/16", "vit_large_patch16_224"),
+        ("L/32", "vit_large_patch32_224"),
+        ("H/14", "vit_huge_patch14_224"),
+    ],
+)
+def test_named_variants_have_as_many_parameters_as_timms(variant: str, name: str) -> None:
+    import timm
+
+    with torch.device("meta"):
+        ours = ViT(ViTSpec(variant=variant), image_size=224, channels=3, num_classes=1000)
+        theirs = timm.create_model(name, pretrained=False, num_classes=1000)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
+# --- attention
+
+
+@pytest.mark.parametrize("bias", [None, "per head", "per image and head"])
+def test_both_attention_kernels_agree_in_values_and_gradients(
+    bias: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    shapes = [(2, 3, 17, 8)] * 3 + ({None: [], "per head": [(3, 17, 17)]}.get(bias, [(2, 3, 17, 17)]))
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    results = {}
+    for limit in (17, 16):  # products, then the fused kernel
+        monkeypatch.setattr(vit, "MATMUL_TOKENS", limit)
+        out = attend(*inputs)
+        results[limit] = (out, *torch.autograd.grad(out.square().sum(), inputs))
+    for plain, fused in zip(results[17], results[16], strict=True):
+        torch.testing.assert_close(plain, fused, atol=1e-12, rtol=1e-12)
+
+
+def test_the_kernel_depends_on_the_length_of_the_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+
+    def fused(q: Tensor, *_: Tensor, attn_mask: Tensor | None) -> Tensor:  # noqa: ARG001
+        lengths.append(q.shape[-2])
+        return q
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused)
+    for length in (1, 256, 257):
+        q = torch.zeros(1, 1, length, 4)
+        attend(q, q, q)
+    assert lengths == [257]
+
+
+# --- position
+
+
+def test_every_position_embedding_of_the_schema_can_be_built() -> None:
+    assert set(POS_EMBED) == set(POSITIONS)
+    for name in POSITIONS:
+        for pool in ("cls", "gap"):
+            logits = small(pos_embed=name, pool=pool)(torch.randn(2, 3, 16, 16))
+            assert logits.shape == (2, 10)
+
+
+def test_a_2d_embedding_joins_a_column_and_a_row_and_leaves_the_class_token() -> None:
+    position = Learned2d(grid=3, class_token=True, dim=4)
+    added = position(torch.zeros(1, 10, 4))[0]
+    assert torch.equal(added[0], torch.zeros(4))
+    row, column = 2, 1
+    assert torch.equal(added[1 + 3 * row + column], torch.cat([position.x[column], position.y[row]]))
+
+
+def test_a_1d_embedding_has_a_vector_for_the_class_token_too() -> None:
+    assert Learned1d(grid=3, class_token=True, dim=4).table.shape == (1, 10, 4)
+    assert Learned1d(grid=3, class_token=False, dim=4).table.shape == (1, 9, 4)
+
+
+@pytest.mark.parametrize("cls", [0, 1])
+def test_a_relative_bias_is_the_query_times_the_embedding_of_the_offset(cls: int) -> None:
+    torch.manual_seed(0)
+    N = 9
+    relative = RelativePosBias(grid=3, class_token=bool(cls), dim=4)
+    q = torch.randn(2, 3, N + cls, 4)
+    bias = relative(q)
+    expected = torch.zeros(2, 3, N + cls, N + cls)
+    for i in range(N):
+        for j in range(N):
+            expected[:, :, cls + i, cls + j] = q[:, :, cls + i] @ relative.table[i - j + N - 1]
+    torch.testing.assert_close(bias, expected)
+
+
+def test_a_relative_bias_of_one_patch_is_allowed() -> None:
+    assert RelativePosBias(grid=1, class_token=False, dim=4)(torch.randn(1, 1, 1, 4)).shape == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_position_parameters_are_known_by_their_name(name: str) -> None:
+    with_position = {k for k, _ in small(pos_embed=name).named_parameters()}
+    without = {k for k, _ in small(pos_embed="none").named_parameters()}
+    assert all("pos_embed" in k for k in with_position - without)
+    assert bool(with_position - without) == (name != "none")
+
+
+# --- initialisation and training
+
+
+def test_a_new_model_says_nothing_yet() -> None:
+    model = small()
+    assert torch.equal(model(torch.randn(2, 3, 16, 16)), torch.zeros(2, 10))
+
+
+def test_q_k_and_v_start_as_three_square_layers() -> None:
+    weight = small(embed_dim=192).blocks[0].attn.qkv.weight
+    bound = math.sqrt(6 / (192 + 192))
+    assert weight.shape == (3 * 192, 192)
+    assert 0.99 * bound < weight.abs().max() <= bound
+
+
+def test_the_same_seed_starts_the_same_model() -> None:
+    a, b = small(pos_embed="relative"), small(pos_embed="relative")
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+@pytest.mark.parametrize("pool", ["cls", "gap"])
+def test_every_parameter_that_can_matter_receives_a_gradient(name: str, pool: str) -> None:
+    model = randomised(small(pos_embed=name, pool=pool)).train()
+    model(torch.randn(4, 3, 16, 16)).square().sum().backward()
+    still = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    # offsets are between patches, and in the last layer only the class token's query is read
+    assert still == (["blocks.1.attn.pos_embed.table"] if (name, pool) == ("relative", "cls") else [])
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model = randomised(small(dropout=0.5))
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(model(images), model(images))
+    model.train()
+    assert not torch.equal(model(images), model(images))
+
+
+def test_dropout_follows_every_dense_layer_but_qkv_and_the_head() -> None:
+    model = small(dropout=0.5, depth=1, mlp_dim=80)
+    seen: list[tuple[str, int]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            assert module.p == 0.5
+            module.register_forward_pre_hook(lambda _, x, name=name: seen.append((name, x[0].shape[-1])))
+    model(torch.randn(1, 3, 16, 16))
+    assert seen == [("pos_drop", 48), ("blocks.0.attn.drop", 48), ("blocks.0.mlp.drop", 80), ("blocks.0.mlp.drop", 48)]
+
+
+def test_patches_that_do_not_cover_the_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="not covered"):
+        small(image_size=18)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_bfloat16_autocast_gives_about_the_same_logits(name: str) -> None:
+    model = randomised(small(pos_embed=name))
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = model(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = model(images)
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)

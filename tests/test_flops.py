@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitrepro.flops import forward_macs, training_flops
+from vitrepro.models.build import build
+from vitrepro.recipe import (
+    HybridStem,
+    LibraryModelSpec,
+    ModelSpec,
+    PosEmbed,
+    ResNetSpec,
+    ResNetVariant,
+    ViTSpec,
+    VitVariant,
+)
+
+
+def counted(spec: ModelSpec, image_size: int, channels: int, num_classes: int) -> int:
+    with torch.device("meta"):
+        model = build(spec, image_size=image_size, channels=channels, num_classes=num_classes).eval()
+        images = torch.empty(1, channels, image_size, image_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(images)
+    assert counter.get_total_flops() % 2 == 0
+    return counter.get_total_flops() // 2
+
+
+def assert_formula_is_count(spec: ModelSpec, image_size: int, channels: int = 3, num_classes: int = 1000) -> None:
+    formula = forward_macs(spec, image_size=image_size, channels=channels, num_classes=num_classes)
+    assert formula == counted(spec, image_size, channels, num_classes)
+
+
+@pytest.mark.parametrize("variant", get_args(VitVariant))
+def test_the_formula_is_the_count_for_every_vit_variant(variant: VitVariant) -> None:
+    assert_formula_is_count(ViTSpec(variant=variant), 224)
+
+
+@pytest.mark.parametrize(
+    ("pos_embed", "pool", "hybrid"),
+    list(itertools.product(get_args(PosEmbed), ("cls", "gap"), (None, HybridStem(layers=(1, 2), width=32)))),
+)
+def test_the_formula_is_the_count_for_every_kind_of_vit(pos_embed: Any, pool: Any, hybrid: Any) -> None:
+    spec = ViTSpec(
+        patch_size=2, embed_dim=24, depth=3, num_heads=3, mlp_dim=40, pos_embed=pos_embed, pool=pool, hybrid=hybrid
+    )
+    assert_formula_is_count(spec, 32, channels=1, num_classes=7)
+
+
+@pytest.mark.parametrize("image_size", [224, 384])
+def test_the_formula_is_the_count_for_the_papers_hybrid(image_size: int) -> None:
+    assert_formula_is_count(ViTSpec(variant="B/16", patch_size=1, hybrid=HybridStem()), image_size)
+
+
+@pytest.mark.parametrize(
+    ("variant", "style"),
+    [pair for pair in itertools.product(get_args(ResNetVariant), ("bn", "bit")) if pair != ("R18", "bit")],
+)
+def test_the_formula_is_the_count_for_every_resnet_variant(variant: ResNetVariant, style: Any) -> None:
+    assert_formula_is_count(ResNetSpec(variant=variant, style=style), 224)
+
+
+@pytest.mark.parametrize("image_size", [8, 33, 160])
+@pytest.mark.parametrize("stem", ["imagenet", "small"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"layers": (1, 1, 1), "block": "basic", "width": 16},
+        {"layers": (2, 1), "block": "bottleneck", "width": 32},
+        {"layers": (1, 2, 1), "block": "bottleneck", "width": 96, "style": "bit"},
+    ],
+)
+def test_the_formula_is_the_count_for_small_resnets_and_odd_sizes(
+    fields: dict[str, Any], stem: Any, image_size: int
+) -> None:
+    assert_formula_is_count(ResNetSpec(**fields, stem=stem), image_size, channels=1, num_classes=7)
+
+
+def test_library_models_have_no_formula() -> None:
+    spec = LibraryModelSpec(family="timm", name="resnet18")
+    assert forward_macs(spec, image_size=224, channels=3, num_classes=10) is None
+
+
+@pytest.mark.parametrize(
+    ("variant", "epochs", "exaflops"),
+    [("B/32", 7, 55), ("B/16", 7, 224), ("L/32", 7, 196), ("L/16", 7, 783), ("L/16", 14, 1567), ("H/14", 14, 4262)],
+)
+def test_the_exaflops_of_table_6_follow_from_the_sizes(variant: VitVariant, epochs: int, exaflops: float) -> None:
+    macs = forward_macs(ViTSpec(variant=variant), image_size=224, channels=3, num_classes=1000)
+    assert macs is not None
+    assert training_flops(macs, 303e6 * epochs) / 1e18 == pytest.approx(exaflops, rel=0.03)
+
+
+def test_the_formula_needs_no_torch() -> None:
+    code = "import sys, vitrepro.flops; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

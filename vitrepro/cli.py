@@ -1,0 +1,655 @@
+"""The command line: parse, call one function, print.
+
+Only the commands that compute import torch, inside the command; `--help`, `list-claims` and `report` stay light.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from typer.core import TyperGroup
+
+from vitrepro import __version__
+from vitrepro.errors import UsageError, VitreproError, did_you_mean
+
+if TYPE_CHECKING:
+    from vitrepro.claims import Registry
+    from vitrepro.session import Places, Request
+
+SCHEMA_VERSION = 1
+DEFAULT_BUDGET = 15 * 60.0
+
+
+class Commands(TyperGroup):
+    """Turns every error a user can meet into one message on stderr and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VitreproError as error:
+            typer.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. Run the same command again to go on.", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(141)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,
+    help="Check what a paper claims: list its claims, run the experiments that decide them, print the verdicts.",
+    epilog="First steps: vitrepro verify quickstart; vitrepro list-claims; vitrepro show CLAIM-ID.",
+)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, fetch and check data sets.")
+app.add_typer(data_app, name="data")
+
+Patterns = Annotated[
+    list[str], typer.Argument(metavar="CLAIM...", help="Ids, globs such as 'vit/t8-*', or a group such as quickstart.")
+]
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="VITREPRO_STORE", metavar="DIR", help="Where results are kept.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="VITREPRO_DATA", metavar="DIR", help="Folder that holds NAME/*.parquet."),
+]
+ClaimsOption = Annotated[
+    list[Path] | None, typer.Option("--claims-dir", metavar="DIR", help="Further claims; may be repeated.")
+]
+ScaleOption = Annotated[
+    str | None, typer.Option("--scale", metavar="SCALE", help="paper, gpu, cpu or quick; else the most faithful.")
+]
+DevicesOption = Annotated[
+    str,
+    typer.Option("--devices", "--device", metavar="LIST", help="auto, cpu, cpu:N, cuda, or cuda:0,cuda:1."),
+]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", metavar="P", help="auto, bf16, fp16 or fp32, instead of the recipe's.")
+]
+SeedsOption = Annotated[
+    int | None, typer.Option("--seeds", min=1, max=1000, help="How many seeds, instead of the registered ones.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. train.lr=0.01; the verdict says so."),
+]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", metavar="TIME", help="Most wall time, e.g. 90s, 20m, 2h, or none.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
+DEFAULT_STORE = Path("vitrepro-runs")
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"vitrepro {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("list-claims")
+def list_claims(
+    patterns: Annotated[list[str] | None, typer.Argument(metavar="[CLAIM...]")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind of claim.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only claims whose source contains this text.")] = None,
+    scale: ScaleOption = None,
+    tag: Annotated[str | None, typer.Option(help="Only claims with this tag.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Only claims whose last outcome is this.")] = None,
+    feasible: Annotated[bool, typer.Option("--feasible", help="Only claims that can be checked here.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    data_dir: DataOption = None,
+    claims_dir: ClaimsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Table of claims: id, place, kind, scales, feasible here, last outcome."""
+    from vitrepro import claims, plan
+    from vitrepro.provenance import cuda_likely
+    from vitrepro.report import terminal
+    from vitrepro.session import why_not
+    from vitrepro.spec import Kind
+
+    _one_of("--kind", kind, get_args(Kind))
+    _one_of("--outcome", outcome, tuple(terminal.STYLES))
+    wanted = _scale(scale)
+    registry = _registry(claims_dir)
+    places = _places(store, data_dir)
+    chosen = claims.select(registry, patterns)[0] if patterns else list(registry.claims.values())
+    outcomes = places.store.last_outcomes()
+    reason = why_not(registry, places, cuda_likely())
+    rows = []
+    for claim in chosen:
+        choice = plan.choose_scale(claim, wanted, why_not=reason)
+        last = outcomes.get(claim.id, "NOT_RUN")
+        if (
+            (kind and claim.kind != kind)
+            or (source and source.lower() not in f"{claim.source.paper} {claim.source.where}".lower())
+            or (tag and tag not in claim.tags)
+            or (outcome and last != outcome)
+            or (wanted and claim.scales.entry(wanted) is None)
+            or (feasible and choice.scale is None)
+        ):
+            continue
+        rows.append((claim, choice, last))
+    if as_json:
+        _print_json(
+            claims=[
+                {
+                    **claim.model_dump(mode="json"),
+                    "hash": claim.hash,
+                    "feasible_scale": choice.scale,
+                    "why_not": dict(choice.reasons),
+                    "last_outcome": last,
+                }
+                for claim, choice, last in rows
+            ],
+            problems=list(registry.problems),
+        )
+        return
+    headings = ("claim", "where", "kind", "scales", "feasible here", "last outcome")
+    cells = [
+        (c.id, c.source.where, c.kind, terminal.scales_text(c), choice.scale or "no", last) for c, choice, last in rows
+    ]
+    out = terminal.console()
+    out.print(terminal.table(headings, cells))
+    groups = ", ".join(f"{name} ({g.title})" for name, g in registry.groups.items())
+    out.print(f"{len(rows)} of {len(registry.claims)} claims. Groups: {groups or 'none'}.", markup=False)
+    _warn_of_problems(registry)
+
+
+@app.command()
+def show(
+    claim_id: Annotated[str, typer.Argument(metavar="CLAIM")],
+    store: StoreOption = DEFAULT_STORE,
+    data_dir: DataOption = None,
+    claims_dir: ClaimsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything about one claim: statement, cells, scales, deviations, why feasible or not, verdicts stored."""
+    from vitrepro import claims, plan
+    from vitrepro.provenance import cuda_likely
+    from vitrepro.report import terminal
+    from vitrepro.report.show import describe
+    from vitrepro.session import why_not
+
+    registry = _registry(claims_dir)
+    places = _places(store, data_dir)
+    chosen, _ = claims.select(registry, [claim_id])
+    entries, faults = places.store.verdicts()
+    reason = why_not(registry, places, cuda_likely())
+    if as_json:
+        described = []
+        for claim in chosen:
+            stored = [e.model_dump(mode="json") for e in entries if e.claim_id == claim.id]
+            choice = plan.choose_scale(claim, None, why_not=reason)
+            described.append(
+                {
+                    **claim.model_dump(mode="json"),
+                    "hash": claim.hash,
+                    "feasible_scale": choice.scale,
+                    "why_not": dict(choice.reasons),
+                    "verdicts": stored,
+                }
+            )
+        _print_json(claims=described, problems=faults)
+        return
+    out = terminal.console()
+    for claim in chosen:
+        choice = plan.choose_scale(claim, None, why_not=reason)
+        describe(out, claim, registry, choice, [e for e in entries if e.claim_id == claim.id])
+    for fault in faults:
+        typer.echo(fault, err=True)
+
+
+@app.command("plan")
+def plan_command(
+    patterns: Patterns,
+    scale: ScaleOption = None,
+    devices: DevicesOption = "auto",
+    precision: PrecisionOption = "auto",
+    seeds: SeedsOption = None,
+    settings: SetOption = None,
+    budget: BudgetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    data_dir: DataOption = None,
+    claims_dir: ClaimsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a verdict would cost, and whether a PASS is possible, before anything is run."""
+    from vitrepro import cost, session, verdict
+    from vitrepro.distributed import device_name
+    from vitrepro.plan import unique_runs
+    from vitrepro.report import terminal
+
+    registry, places, request, plans = _plans(
+        patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir
+    )
+    timings = cost.Timings(session.readable_records(places.store), device_name(request.devices[0]))
+    rows, documents = [], []
+    for p in plans:
+        todo = [r for r in p.runs if places.store.state(r.id) != "finished"]
+        costs = cost.total(todo, timings, len(request.devices))
+        doubt = verdict.cannot_pass(p.claim, p.choice.scale, p.runs) if p.runs else None
+        note = "; ".join(filter(None, (doubt, p.choice.why_not)))
+        documents.append(
+            {
+                "claim": p.claim.id,
+                "scale": p.choice.scale,
+                "why_not": dict(p.choice.reasons),
+                "runs": [{"run_id": r.id, "name": r.name, "state": places.store.state(r.id)} for r in p.runs],
+                "deviations": sorted({str(d) for r in p.runs for d in r.deviations}),
+                "to_run": costs.runs,
+                "train_images": costs.train_images,
+                "test_images": costs.test_images,
+                "flops": costs.flops,
+                "seconds": costs.seconds,
+                "cannot_pass": doubt,
+            }
+        )
+        flops = "?" if costs.flops is None else f"{costs.flops:.2g}"
+        rows.append(
+            (
+                p.claim.id,
+                p.choice.scale or "INFEASIBLE",
+                f"{len(p.runs)} ({len(p.runs) - len(todo)} stored)",
+                f"{costs.train_images:,}",
+                flops,
+                terminal.duration(costs.seconds) if todo else "none",
+                note,
+            )
+        )
+    todo = [r for r in unique_runs(plans) if places.store.state(r.id) != "finished"]
+    whole = cost.total(todo, timings, len(request.devices))
+    if as_json:
+        _print_json(
+            plans=documents,
+            total={"to_run": whole.runs, "flops": whole.flops, "seconds": whole.seconds},
+            devices=list(request.devices),
+            budget_seconds=request.budget_seconds,
+        )
+        return
+    out = terminal.console()
+    out.print(terminal.table(("claim", "scale", "runs", "train images", "FLOPs", "time", "notes"), rows))
+    slots = f"{len(request.devices)} slot{'s' if len(request.devices) > 1 else ''} ({request.devices[0]})"
+    out.print(f"In all {whole.runs} runs to do on {slots}; runs that claims share are counted once.", markup=False)
+    if not todo:
+        out.print("Everything is stored; a verdict costs nothing.", markup=False)
+    elif whole.seconds is None:
+        out.print(
+            "Time: not known yet, some of these models were never timed on this machine; "
+            "it is known after their first run.",
+            markup=False,
+        )
+    else:
+        out.print(f"Time: about {terminal.duration(whole.seconds)}, from throughput measured here.", markup=False)
+        limit = request.budget_seconds
+        if limit is not None and whole.seconds > limit:
+            out.print(f"Over the budget of {terminal.duration(limit)}: verify would run what fits.", markup=False)
+    _warn_of_problems(registry)
+
+
+@app.command()
+def verify(
+    patterns: Patterns,
+    scale: ScaleOption = None,
+    devices: DevicesOption = "auto",
+    precision: PrecisionOption = "auto",
+    seeds: SeedsOption = None,
+    settings: SetOption = None,
+    budget: BudgetOption = None,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Forbid the network to every library as well; verify itself never downloads."),
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set stored runs aside and make them anew.")] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option("--checkpoint-every", min=0.0, metavar="SECONDS", help="Between checkpoints of a run.")
+    ] = 30.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    data_dir: DataOption = None,
+    claims_dir: ClaimsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run what is missing, judge, and print the verdict table.
+
+    Exit code: 0 all PASS; 1 a FAIL; 2 usage or claim file; 3 something EXCEEDS, INCONCLUSIVE, INFEASIBLE or NOT_RUN;
+    4 run error; 130 or 143 interrupted, and resumable by the same command.
+    """
+    if offline:
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    from dataclasses import replace
+
+    from vitrepro import launch, session
+    from vitrepro.plan import unique_runs
+    from vitrepro.report import terminal
+    from vitrepro.report.progress import RunProgress
+    from vitrepro.report.rows import HEADINGS, row
+    from vitrepro.report.rows import as_json as verdict_json
+
+    launch.warm_up()
+    registry, places, request, plans = _plans(
+        patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir
+    )
+    request = replace(request, fresh=fresh, checkpoint_seconds=checkpoint_every)
+    _warn_of_problems(registry)
+    errors = terminal.console(stderr=True)
+    pending = {r.id: r for r in unique_runs(plans) if fresh or places.store.state(r.id) != "finished"}
+    if pending and not quiet:
+        slots = f"{len(request.devices)} x {request.devices[0]}"
+        errors.print(f"{len(pending)} runs to do ({slots}); results go to {places.store.root}", markup=False)
+
+    def on_data(name: str, done: int, total: int) -> None:
+        if not quiet and done == total:
+            errors.print(f"{name}: {total:,} images decoded and checked", markup=False)
+
+    progress = RunProgress(pending, errors, quiet)
+    try:
+        with progress:
+            verdicts = session.verify(plans, places, request, on_event=progress, on_data=on_data)
+    except launch.Interrupted as stopped:
+        typer.echo(
+            f"{stopped}: stopped; finished runs are stored, the others go on from their last checkpoint "
+            "when the same command is run again.",
+            err=True,
+        )
+        raise typer.Exit(128 + stopped.number) from None
+    code = session.exit_code(verdicts)
+    if as_json:
+        documents = [verdict_json(p.claim, v) for p, v in zip(plans, verdicts, strict=True)]
+        _print_json(verdicts=documents, exit_code=code, problems=list(registry.problems))
+        raise typer.Exit(code)
+    rows = [row(p.claim, v).cells for p, v in zip(plans, verdicts, strict=True)]
+    out = terminal.console()
+    out.print(terminal.table(HEADINGS, rows))
+    out.print(terminal.counts([v.outcome.value for v in verdicts]) + ".", markup=False)
+    for p, v in zip(plans, verdicts, strict=True):
+        if v.outcome.value != "PASS":
+            out.print(f"{p.claim.id}: {v.outcome.value}: {v.reason}", markup=False, soft_wrap=True)
+    not_run = [v for v in verdicts if v.outcome.value == "NOT_RUN"]
+    if not_run and request.budget_seconds is not None:
+        out.print(
+            f"The budget of {terminal.duration(request.budget_seconds)} left runs undone; run again to go on, or give "
+            "--budget.",
+            markup=False,
+        )
+    if any(v.fidelity == "proxy" and v.outcome.decided for v in verdicts):
+        out.print(
+            "A proxy tests the same statement in a smaller experiment: its PASS supports the claim, it does not "
+            "reproduce the paper's number.",
+            markup=False,
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def report(
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write here, plots beside it; else to stdout.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    claims_dir: ClaimsOption = None,
+) -> None:
+    """Markdown report with plots, from the store alone."""
+    from vitrepro.report import markdown
+    from vitrepro.store import Store
+
+    if not store.is_dir():
+        raise UsageError(f"{store}: no such store; `vitrepro verify` makes one, --store names another")
+    registry = _registry(claims_dir)
+    text, judged = markdown.write(registry, Store(store), out)
+    if out is None:
+        typer.echo(text)
+    else:
+        typer.echo(f"{out}: {len(judged)} verdicts", err=True)
+    _warn_of_problems(registry)
+
+
+@app.command()
+def runs(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
+    """What is stored: every run with its state, result and device."""
+    from vitrepro.errors import StoreError
+    from vitrepro.record import TrainResult
+    from vitrepro.report import terminal
+    from vitrepro.store import Store
+
+    kept = Store(store)
+    rows, documents, faults = [], [], []
+    for run_id in kept.run_ids():
+        try:
+            record = kept.record(run_id)
+        except StoreError as error:
+            faults.append(str(error))
+            documents.append({"run_id": run_id, "state": "damaged"})
+            rows.append((run_id, "ERROR", "", "", "damaged record", "", ""))
+            continue
+        if record is None:
+            state = kept.state(run_id)
+            documents.append({"run_id": run_id, "state": state, "error": kept.error(run_id)})
+            rows.append((run_id, state, "", "", kept.error(run_id) or "", "", ""))
+            continue
+        result = record.result
+        trained = isinstance(result, TrainResult)
+        value = f"{100 * result.correct / result.n:.2f}% ({result.correct} of {result.n})" if trained else "counted"
+        documents.append({"run_id": run_id, "state": "finished", **record.model_dump(mode="json", exclude={"run_id"})})
+        seconds = terminal.duration(record.wall_seconds)
+        where = f"{record.environment.device}, {result.precision}" if trained else record.environment.device
+        rows.append((run_id, "finished", f"{record.experiment}/{record.arm}", str(record.seed), value, where, seconds))
+    if as_json:
+        _print_json(runs=documents, problems=faults)
+    else:
+        out = terminal.console()
+        out.print(terminal.table(("run", "state", "arm", "seed", "result", "device", "wall"), rows))
+        out.print(f"{len(rows)} runs in {store}", markup=False)
+        for fault in faults:
+            typer.echo(fault, err=True)
+    if faults:
+        raise typer.Exit(StoreError.exit_code)
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE...]", help="Files, or directories of claims.")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of claim files for editors.")] = False,
+    claims_dir: ClaimsOption = None,
+) -> None:
+    """Check claim files; every fault with its file, line and key."""
+    from vitrepro import claims
+    from vitrepro.errors import ClaimFileError
+
+    if schema:
+        typer.echo(json.dumps(claims.json_schema(), indent=2))
+        return
+    folders = [f for f in files or [] if f.is_dir()]
+    single = [f for f in files or [] if not f.is_dir()]
+    registry = claims.load([*(claims_dir or []), *folders])
+    problems = [*registry.problems, *claims.check_files(single, registry)]
+    if problems:
+        raise ClaimFileError(problems)
+    typer.echo(f"{len(registry.claims)} claims, {len(registry.experiments)} experiments: no faults")
+    for file in single:
+        typer.echo(f"{file}: no faults")
+
+
+@app.command()
+def doctor(store: StoreOption = DEFAULT_STORE, data_dir: DataOption = None, as_json: JsonOption = False) -> None:
+    """What this machine can do: devices, precision, versions, data, disk."""
+    from vitrepro.report import terminal
+    from vitrepro.report.doctor import examine
+
+    facts = examine(_places(store, data_dir))
+    if as_json:
+        _print_json(**facts)
+        return
+    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in facts.items()]
+    terminal.console().print(terminal.table(("what", "found"), rows))
+
+
+@data_app.command("list")
+def data_list(data_dir: DataOption = None, as_json: JsonOption = False) -> None:
+    """Data sets, and where they are on this machine."""
+    from vitrepro.catalog import DATASETS
+    from vitrepro.data.locate import locate
+    from vitrepro.report import terminal
+
+    places = _places(DEFAULT_STORE, data_dir)
+    found = {name: locate(name, places.data_dir, places.cache_dir) for name in DATASETS}
+    if as_json:
+        _print_json(
+            datasets={
+                name: {"state": f.kind, "looked_at": [str(p) for p in f.looked_at], "problem": f.problem}
+                for name, f in found.items()
+            }
+        )
+        return
+    rows = [
+        (name, i.title, f"{i.train:,} / {i.test:,}", f"{i.image_size} px", found[name].kind)
+        for name, i in DATASETS.items()
+    ]
+    terminal.console().print(terminal.table(("name", "data set", "train / test", "size", "here"), rows))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    data_dir: DataOption = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Open no socket.")] = False,
+) -> None:
+    """Make data sets ready: read local files or download, decode, check sizes, labels and content."""
+    if offline:
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    from vitrepro.catalog import DATASETS
+    from vitrepro.data.prepare import prepare
+
+    places = _places(DEFAULT_STORE, data_dir)
+    for name in names:
+        if name not in DATASETS:
+            raise UsageError(f"no data set {name!r}{did_you_mean(name, DATASETS)} (known: {', '.join(DATASETS)})")
+    for name in names:
+        ready = prepare(name, data_dir=places.data_dir, cache_dir=places.cache_dir, offline=offline)  # type: ignore[arg-type]
+        typer.echo(
+            f"{name}: {ready.train.images:,} training and {ready.test.images:,} test images, "
+            f"content {ready.sha256[:16]}, from {ready.source}"
+        )
+        for change in ready.changes:
+            typer.echo(f"{name}: {change}")
+
+
+def run() -> None:
+    """Entry point of the `vitrepro` command."""
+    app()
+
+
+# --- shared by the commands ---------------------------------------------------------------------
+
+
+def _registry(extra: list[Path] | None) -> Registry:
+    from vitrepro import claims
+
+    return claims.load(extra or [])
+
+
+def _places(store: Path, data_dir: Path | None) -> Places:
+    from vitrepro.session import Places
+
+    return Places.of(store, data_dir)
+
+
+def _plans(
+    patterns: list[str],
+    scale: str | None,
+    devices: str,
+    precision: str,
+    seeds: int | None,
+    settings: list[str] | None,
+    budget: str | None,
+    store: Path,
+    data_dir: Path | None,
+    claims_dir: list[Path] | None,
+) -> tuple[Registry, Places, Request, list[Any]]:
+    """What `plan` and `verify` share: read the command line and plan the claims."""
+    from vitrepro import claims, session
+    from vitrepro.plan import Override
+    from vitrepro.recipe import Precision
+
+    _one_of("--precision", precision, get_args(Precision))
+    wanted = _scale(scale)
+    overrides = tuple(Override.parse(text) for text in settings or [])
+    seconds = parse_budget(budget) if budget is not None else (None if wanted else DEFAULT_BUDGET)
+    registry = _registry(claims_dir)
+    chosen, group = claims.select(registry, patterns)
+
+    from vitrepro.distributed import devices as find_devices
+    from vitrepro.distributed import resolve_precision
+
+    used = find_devices(devices)
+    request = session.Request(
+        scale=wanted or (group.scale if group else None),
+        devices=used,
+        precision=precision,  # type: ignore[arg-type]
+        seeds=seeds,
+        overrides=overrides,
+        budget_seconds=seconds,
+    )
+    places = _places(store, data_dir)
+    plans = session.make_plans(
+        registry, chosen, places, request, resolve=lambda wanted: resolve_precision(wanted, used[0])
+    )
+    return registry, places, request, plans
+
+
+def _scale(text: str | None) -> Any:
+    from vitrepro.spec import SCALES
+
+    _one_of("--scale", text, SCALES)
+    return text
+
+
+def _one_of(option: str, value: str | None, allowed: Any) -> None:
+    if value is not None and value not in allowed:
+        raise UsageError(f"{option} {value!r} is not one of {', '.join(allowed)}{did_you_mean(value, allowed)}")
+
+
+def parse_budget(text: str) -> float | None:
+    """Seconds of `90s`, `20m`, `1.5h`, or None for `none`.
+
+    Raises:
+        UsageError: not of this form, or not positive.
+    """
+    if text == "none":
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match or float(match[1]) == 0:
+        raise UsageError(f"--budget {text!r}: expected a time such as 90s, 20m or 2h, or none")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _print_json(**content: Any) -> None:
+    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **content}, indent=1, allow_nan=False, ensure_ascii=False))
+
+
+def _warn_of_problems(registry: Registry) -> None:
+    if registry.problems:
+        typer.echo(f"{len(registry.problems)} faults in claim files; those claims are left out:", err=True)
+        for problem in registry.problems:
+            typer.echo(f"  {problem}", err=True)

@@ -1,0 +1,103 @@
+"""What runs cost before they are run: images, FLOPs, and time from what was measured on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vitrepro import flops
+from vitrepro.plan import Run
+from vitrepro.recipe import Recipe
+from vitrepro.record import Record, TrainResult
+from vitrepro.spec import content_hash
+
+START_SECONDS = 2.0  # a process, its imports and its data, beside training and evaluation
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of several runs together.
+
+    Attributes:
+        flops: of training and evaluation; None if a model's count has no closed form.
+        seconds: of wall time over all slots; None while a model was never timed here.
+    """
+
+    runs: int
+    train_images: int
+    test_images: int
+    flops: float | None
+    seconds: float | None
+
+
+class Timings:
+    """How fast each model went on this machine, read off the records of a store."""
+
+    def __init__(self, records: Iterable[Record], device_name: str) -> None:
+        self._train: dict[str, float] = {}
+        self._test: dict[str, float] = {}
+        for record in records:
+            result = record.result
+            if not isinstance(result, TrainResult) or record.environment.device_name != device_name:
+                continue
+            if result.resumed_at or not result.train_seconds or not result.eval_seconds:
+                continue
+            key = _model_key(Recipe.model_validate(record.config))
+            self._train[key] = result.steps * result.effective_batch / result.train_seconds
+            self._test[key] = result.n / result.eval_seconds
+
+    def seconds(self, run: Run) -> float | None:
+        """Of one run on one slot; None if its model was never timed here."""
+        if not isinstance(run.config, Recipe):
+            return 5.0  # building and counting; nothing is trained
+        key = _model_key(run.config)
+        if key not in self._train:
+            return None
+        train, test = images(run)
+        return START_SECONDS + train / self._train[key] + test / self._test[key]
+
+
+def _model_key(recipe: Recipe) -> str:
+    """What a model's speed depends on: itself, the image size, the arithmetic and the batch."""
+    shape = [recipe.image_size, recipe.train.precision, recipe.train.batch_size, recipe.train.micro_batch]
+    return content_hash([recipe.model.model_dump(mode="json"), recipe.augment.model_dump(mode="json"), shape])
+
+
+def images(run: Run) -> tuple[int, int]:
+    """Training images processed, repetitions counted, and test images evaluated."""
+    if not isinstance(run.config, Recipe):
+        return 0, 0
+    recipe = run.config
+    return recipe.steps * recipe.train.batch_size, recipe.data.test_images or recipe.test_size
+
+
+def run_flops(run: Run) -> float | None:
+    """2 per multiply-accumulate; a training image costs three forward passes."""
+    if not isinstance(run.config, Recipe):
+        return 0.0
+    recipe = run.config
+    macs = flops.forward_macs(
+        recipe.model,
+        image_size=recipe.image_size,
+        channels=recipe.channels,
+        num_classes=recipe.data.num_classes,
+    )
+    if macs is None:
+        return None
+    train, test = images(run)
+    return flops.training_flops(macs, train) + 2.0 * macs * test
+
+
+def total(runs: Sequence[Run], timings: Timings, slots: int) -> Cost:
+    """The cost of several runs on `slots` equal slots, packed as evenly as they go."""
+    each = [timings.seconds(r) for r in runs]
+    counts = [run_flops(r) for r in runs]
+    known = [s for s in each if s is not None]
+    complete = len(known) == len(runs)
+    return Cost(
+        runs=len(runs),
+        train_images=sum(images(r)[0] for r in runs),
+        test_images=sum(images(r)[1] for r in runs),
+        flops=None if None in counts else sum(c for c in counts if c is not None),
+        seconds=max(sum(known) / slots, max(known, default=0.0)) if complete else None,
+    )

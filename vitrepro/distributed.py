@@ -1,0 +1,126 @@
+"""What this process computes on: device, arithmetic, and its place among the processes of one run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import distributed as dist
+
+from vitrepro import provenance
+from vitrepro.errors import UsageError
+from vitrepro.recipe import Precision
+from vitrepro.record import Ints
+
+Arithmetic = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[Arithmetic, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def devices(wanted: str = "auto") -> tuple[str, ...]:
+    """The slots' devices: every visible CUDA device, or `cpu` once per slot.
+
+    Args:
+        wanted: `auto`, `cpu`, `cpu:4` (four slots), `cuda`, or a list such as `cuda:0,cuda:2`. Numbers
+            count the devices that CUDA_VISIBLE_DEVICES leaves visible.
+
+    Raises:
+        UsageError: not of this form, or a device that is not here.
+    """
+    visible = torch.cuda.device_count()
+    if wanted == "auto":
+        wanted = "cuda" if visible else "cpu"
+    if wanted == "cuda":
+        if not visible:
+            raise UsageError(f"--devices cuda: no CUDA device is visible. {_instead(visible)}")
+        return tuple(f"cuda:{i}" for i in range(visible))
+    kind, _, number = wanted.partition(":")
+    if kind == "cpu" and "," not in wanted:
+        if number and (not number.isdigit() or not 1 <= int(number) <= 1024):
+            raise UsageError(f"--devices {wanted}: cpu:N has N slots, from 1 to 1024")
+        return ("cpu",) * (int(number) if number else provenance.cores())
+    chosen = []
+    for name in wanted.split(","):
+        kind, _, number = name.strip().partition(":")
+        if kind != "cuda" or not number.isdigit():
+            raise UsageError(f"--devices {wanted}: {name.strip()!r} is no device. {_instead(visible)}")
+        if int(number) >= visible:
+            raise UsageError(f"--devices {wanted}: {name.strip()} is not visible. {_instead(visible)}")
+        chosen.append(f"cuda:{int(number)}")
+    if len(set(chosen)) != len(chosen):
+        raise UsageError(f"--devices {wanted}: a device stands twice")
+    return tuple(chosen)
+
+
+def _instead(visible: int) -> str:
+    here = f", cuda, cuda:0 to cuda:{visible - 1}" if visible else ""
+    return f"Here: auto, cpu, cpu:N{here}"
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else provenance.cpu_name()
+
+
+def resolve_precision(wanted: Precision, device: str) -> Arithmetic:
+    """What `auto` stands for: bfloat16 where the hardware multiplies it, else float16 on CUDA and float32 on the CPU.
+
+    Raises:
+        UsageError: fp16 on the CPU, which has no loss scaling there.
+    """
+    cuda = device.startswith("cuda")
+    if wanted == "fp16" and not cuda:
+        raise UsageError("--precision fp16 needs a CUDA device; use bf16 or fp32 on the CPU")
+    if wanted != "auto":
+        return wanted
+    if cuda:
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if _cpu_multiplies_bf16() else "fp32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+@contextlib.contextmanager
+def autocast(device: str, precision: Arithmetic) -> Iterator[None]:
+    """Mixed precision on this device; float32 throughout for fp32."""
+    kind = device.partition(":")[0]
+    with torch.autocast(kind, DTYPES[precision], enabled=precision != "fp32"):
+        yield
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Place of this process among those that share a run; (0, 1) when it is alone."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def gather_by_position(positions: Ints, values: Ints, n: int) -> Ints:
+    """Values from all processes, put at their positions; (n,) on every process.
+
+    Raises:
+        ValueError: a position is missing or came twice; nothing is padded, dropped or counted twice.
+    """
+    _, world = rank_and_world()
+    parts = [(positions, values)]
+    if world > 1:
+        parts = [(positions, values)] * world
+        dist.all_gather_object(parts, (positions, values))
+    everywhere = np.concatenate([p for p, _ in parts])
+    if len(everywhere) != n or not np.array_equal(np.sort(everywhere), np.arange(n)):
+        raise ValueError(f"{len(everywhere)} predictions for {n} images, or an image twice")
+    result = np.empty(n, np.int64)
+    result[everywhere] = np.concatenate([v for _, v in parts])
+    return result

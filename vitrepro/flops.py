@@ -1,0 +1,91 @@
+"""What a model computes, by formula: multiply-accumulates (MACs) of its matrix products and convolutions.
+
+The count of torch's `FlopCounterMode`, halved: normalisations, activations, softmax and additions are
+left out. Nothing here loads torch, so that an experiment is costed before anything is built.
+"""
+
+from __future__ import annotations
+
+from vitrepro.recipe import ModelSpec, ResNetSpec, ViTSpec, check_grid
+
+FLOPS_PER_MAC = 2  # a multiplication and an addition
+TRAINING_PASSES = 3  # forward, gradients of the activations, gradients of the weights
+
+
+def forward_macs(spec: ModelSpec, *, image_size: int, channels: int, num_classes: int) -> int | None:
+    """Multiply-accumulates of one image's forward pass, or None for a model of timm or torchvision.
+
+    Raises:
+        ValueError: the patches of a ViT do not cover the image.
+    """
+    if isinstance(spec, ViTSpec):
+        return _vit(spec, image_size, channels, num_classes)
+    if isinstance(spec, ResNetSpec):
+        return _resnet(spec, image_size, channels, num_classes)
+    return None
+
+
+def training_flops(macs: int, images: float) -> float:
+    """Floating point operations of training on that many images, repetitions counted.
+
+    6 per MAC and image: a MAC is two operations, and a backward pass costs twice the forward pass.
+
+    Source: the convention under which the exaFLOPs of Table 6 follow from the models' sizes; the same
+    as the 6 per parameter and token of Kaplan et al., arXiv 2001.08361, Section 2.1.
+    """
+    return float(FLOPS_PER_MAC * TRAINING_PASSES * macs * images)
+
+
+def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int) -> int:
+    patch_size, D, depth, _, mlp_dim = spec.sizes
+    N = check_grid(spec, image_size) ** 2  # patches
+    T = N + 1 if spec.pool == "cls" else N  # tokens
+    stem, features = 0, channels
+    if spec.hybrid is not None:
+        stem, features = _body(spec.hybrid.layers, "bottleneck", "imagenet", spec.hybrid.width, image_size, channels)
+    patches = N * patch_size**2 * features * D
+    dense = T * (4 * D * D + 2 * D * mlp_dim)  # qkv and proj; fc1 and fc2
+    attention = 2 * T * T * D  # queries with keys; weights with values
+    if spec.pos_embed == "relative":
+        attention += N * (2 * N - 1) * D  # queries with the embeddings of all offsets
+    return stem + patches + depth * (dense + attention) + D * num_classes
+
+
+def _resnet(spec: ResNetSpec, image_size: int, channels: int, num_classes: int) -> int:
+    assert spec.layers is not None
+    assert spec.block is not None
+    body, features = _body(spec.layers, spec.block, spec.stem, spec.width, image_size, channels)
+    return body + features * num_classes
+
+
+def _body(
+    layers: tuple[int, ...], block: str, stem: str, width: int, image_size: int, channels: int
+) -> tuple[int, int]:
+    """Stem and stages of a residual network of any style: MACs and channels of the final map."""
+    if stem == "imagenet":
+        side = _half(image_size)
+        macs = side**2 * 7**2 * channels * width
+        side = _half(side)  # the pool
+    else:
+        side = image_size
+        macs = side**2 * 3**2 * channels * width
+    features = width
+    for i, blocks in enumerate(layers):
+        mid = width * 2**i
+        out = 4 * mid if block == "bottleneck" else mid
+        for j in range(blocks):
+            halve = i > 0 and j == 0
+            out_side = _half(side) if halve else side
+            if block == "bottleneck":
+                macs += side**2 * features * mid  # 1x1, before the stride
+                macs += out_side**2 * (3**2 * mid * mid + mid * out)
+            else:
+                macs += out_side**2 * 3**2 * (features * mid + mid * mid)
+            if halve or features != out:
+                macs += out_side**2 * features * out  # the shortcut's 1x1
+            side, features = out_side, out
+    return macs, features
+
+
+def _half(side: int) -> int:
+    return (side + 1) // 2

@@ -1,0 +1,180 @@
+"""The Vision Transformer, with the names of timm's parameters so that its weights fit.
+
+B: images, H: heads, T: tokens, D: width of a token, d: width of a head.
+
+timm's state dict loads after one renaming, `pos_embed` to `pos_embed.table`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitrepro.models.posemb import POS_EMBED, RelativePosBias
+from vitrepro.models.resnet import hybrid_stem
+from vitrepro.recipe import ViTSpec, check_grid
+
+MATMUL_TOKENS = 256  # up to here plain products train faster on a CPU, 1.7 times in bfloat16 at 65 tokens
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention, by whichever kernel is faster here; q, k, v and the result are (B, H, T, d).
+
+    Args:
+        bias: added to the logits, broadcastable to (B, H, T, T).
+    """
+    if q.device.type == "cpu" and q.shape[-2] <= MATMUL_TOKENS:
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        if bias is not None:
+            logits = logits + bias
+        return logits.softmax(dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention.
+
+    Args:
+        pos_embed: gives a bias for the logits from the scaled queries, if there is one.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, qkv_bias: bool, dropout: float, pos_embed: RelativePosBias | None
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.pos_embed = pos_embed
+        self.proj = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, T, D = x.shape
+        d = D // self.num_heads
+        q, k, v = self.qkv(x).reshape(B, T, 3, self.num_heads, d).permute(2, 0, 3, 1, 4)  # (B, H, T, d) each
+        bias = None if self.pos_embed is None else self.pos_embed(q * d**-0.5)
+        x = attend(q, k, v, bias).transpose(1, 2).reshape(B, T, D)
+        return self.drop(self.proj(x))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+
+
+class Block(nn.Module):
+    """One encoder layer, normalised before each half. Source: equations 2 and 3."""
+
+    def __init__(self, dim: int, mlp_dim: int, attn: Attention, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, mlp_dim, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class PatchEmbed(nn.Module):
+    """Images (B, C, height, width) to patch tokens (B, N, D) in raster order.
+
+    Args:
+        backbone: makes the feature map that is cut into patches; the image itself without one.
+        in_channels: of that map.
+    """
+
+    def __init__(self, patch_size: int, in_channels: int, dim: int, backbone: nn.Module | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = images if self.backbone is None else self.backbone(images)
+        return self.proj(maps).flatten(2).transpose(1, 2)
+
+
+class ViT(nn.Module):
+    """Images to logits.
+
+    With `pool: gap` there is no class token, and the tokens are normalised, then averaged, as in the
+    authors' code (timm does so with fc_norm=False; its default for averaging normalises afterwards).
+    Dropout follows every dense layer but qkv and the head, and the addition of the position embeddings.
+
+    Args:
+        image_size: pixels per side of the only size of image it takes.
+
+    Raises:
+        ValueError: the patches do not cover an image of that size.
+
+    Source: Section 3.1, Appendix B.1; D.3 for `gap`.
+    """
+
+    def __init__(self, spec: ViTSpec, *, image_size: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        patch_size, D, depth, num_heads, mlp_dim = spec.sizes
+        grid = check_grid(spec, image_size)
+        cls = spec.pool == "cls"
+        Position = POS_EMBED[spec.pos_embed]
+        in_attention = issubclass(Position, RelativePosBias)
+
+        if spec.hybrid is None:
+            self.patch_embed = PatchEmbed(patch_size, channels, D, backbone=None)
+        else:
+            stem, features = hybrid_stem(spec.hybrid.layers, spec.hybrid.width, channels)
+            self.patch_embed = PatchEmbed(patch_size, features, D, backbone=stem)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, D)) if cls else None
+        self.pos_embed = nn.Identity() if in_attention else Position(grid, cls, D)
+        self.pos_drop = nn.Dropout(spec.dropout)
+        blocks = []
+        for _ in range(depth):
+            bias = RelativePosBias(grid, cls, D // num_heads) if in_attention else None
+            attn = Attention(D, num_heads, spec.qkv_bias, spec.dropout, bias)
+            blocks.append(Block(D, mlp_dim, attn, spec.dropout))
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(D, eps=1e-6)
+        self.head = nn.Linear(D, num_classes)
+        self._initialise()
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head reads: the class token or the mean of the patches, after the last norm, (B, D)."""
+        x = self.patch_embed(images)
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = self.pos_drop(self.pos_embed(x))
+        x = self.norm(self.blocks(x))
+        return x.mean(dim=1) if self.cls_token is None else x[:, 0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """As the authors' code does: Xavier-uniform layers, LeCun-normal patches, a head of zeros.
+
+        The class token starts at zero, position embeddings at a standard deviation of 0.02.
+        """
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            # q, k and v are three layers that share a matrix: Xavier's fan-out is D, not 3D
+            for part in (*block.attn.qkv.weight.chunk(3), block.attn.proj.weight):
+                nn.init.xavier_uniform_(part)
+            for bias in (block.attn.qkv.bias, block.attn.proj.bias):
+                if bias is not None:
+                    nn.init.zeros_(bias)
+            for layer in (block.mlp.fc1, block.mlp.fc2):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.normal_(layer.bias, std=1e-6)
+        proj = self.patch_embed.proj
+        nn.init.normal_(proj.weight, std=proj.weight[0].numel() ** -0.5)
+        assert proj.bias is not None
+        for zero in (proj.bias, self.head.weight, self.head.bias):
+            nn.init.zeros_(zero)

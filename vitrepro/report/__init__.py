@@ -1,0 +1,1 @@
+"""Tables, documents and progress: what people see of claims, plans, runs and verdicts."""

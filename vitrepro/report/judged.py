@@ -1,0 +1,223 @@
+"""Every verdict of a store, judged again by the claim files at hand, and what has changed in between."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from vitrepro import verdict
+from vitrepro.claims import Registry, arm_names, arms_of, recipes
+from vitrepro.plan import Run
+from vitrepro.recipe import Recipe
+from vitrepro.record import AnalyticResult, Record
+from vitrepro.spec import AnalyticArm, AnalyticExperiment, Claim, ExactExpect, Scale, TrainExperiment
+from vitrepro.store import Store, VerdictEntry
+from vitrepro.verdict import Measured, Outcome, Verdict
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One request for a verdict, with what it comes to today.
+
+    Attributes:
+        entry: the request as the store holds it.
+        claim: the claim as its file reads now; None if it is gone.
+        scale: likewise, of the claim's scale that was run.
+        verdict: None where nothing is left to judge by.
+        measured: the stored runs, in the order they were planned.
+        changes: what differs from the time the runs were made, one sentence each.
+    """
+
+    entry: VerdictEntry
+    claim: Claim | None
+    scale: Scale | None
+    verdict: Verdict | None
+    measured: tuple[Measured, ...]
+    changes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Unique in a store."""
+        return f"{self.entry.claim_id}@{self.entry.scale}"
+
+    @property
+    def name(self) -> str:
+        at = "" if self.entry.scale == "any" else f" at {self.entry.scale}"
+        return self.entry.claim_id + at
+
+
+def rejudge(registry: Registry, store: Store) -> list[Judged]:
+    """Hold the stored runs against the claims as they read now; by claim, then scale."""
+    entries, _ = store.verdicts()
+    return [_rejudge(registry, store, e) for e in sorted(entries, key=lambda e: (e.claim_id, e.scale))]
+
+
+def _rejudge(registry: Registry, store: Store, entry: VerdictEntry) -> Judged:
+    measured = tuple(store.measured(ref) for ref in entry.runs)
+    claim = registry.claims.get(entry.claim_id)
+    if claim is None:
+        return Judged(entry, None, None, None, measured, ("the claim is no longer in the claim files",))
+    scale = claim.scales.entries().get(entry.scale)
+    if scale is None:
+        has = ", ".join(claim.scales.entries())
+        gone = f"the claim no longer has a check at scale {entry.scale} (it has {has})"
+        return Judged(entry, claim, None, None, measured, (gone,))
+
+    changes = list(_claim_changes(entry, claim, scale))
+    if scale.infeasible is not None or scale.experiment is None or scale.expect is None:
+        found = dataclasses.replace(verdict.infeasible(claim, scale.infeasible or ""), scale=entry.scale)
+        return Judged(entry, claim, scale, found, measured, (*changes, *_outcome_change(entry, found)))
+
+    experiment = registry.experiment(scale.experiment)
+    registered = len(experiment.seeds) if isinstance(experiment, TrainExperiment) else 1
+    if registered != entry.registered_seeds:
+        changes.append(f"registered seeds changed from {entry.registered_seeds} to {registered}")
+    wanted = dict.fromkeys(arm for _, arm in arms_of(scale.expect))
+    used = [m for m in measured if m.arm in wanted]
+    missing = next(_unmeasured(scale, used), None)
+    if missing is not None:
+        run_ids = tuple(m.run_id for m in used)
+        found = Verdict(claim.id, Outcome.NOT_RUN, entry.scale, scale.fidelity, missing, run_ids=run_ids)
+    else:
+        # the larger number of seeds: one lowered after the runs must not hide that some were left out
+        seeds = max(registered, entry.registered_seeds)
+        found = verdict.judge(claim, entry.scale, used, registered_seeds=seeds, deviations=entry.deviations)
+    stale = list(_recipe_changes(experiment, entry, used))
+    if stale:
+        found = _of_an_earlier_recipe(found)
+    else:
+        stale = list(_identity_changes(used))
+    return Judged(entry, claim, scale, found, measured, (*changes, *stale, *_outcome_change(entry, found)))
+
+
+def _unmeasured(scale: Scale, used: Sequence[Measured]) -> Iterator[str]:
+    """What the claim asks for now and the stored runs never measured."""
+    assert scale.expect is not None
+    planned = {m.arm for m in used}
+    for _, arm in arms_of(scale.expect):
+        if arm not in planned:
+            yield f"the claim now needs arm {arm}, of which no run was planned; verify it again"
+    counts = isinstance(scale.expect, ExactExpect)
+    results = {m.arm: m.record.result for m in used if m.record}
+    for arm, result in results.items():
+        if isinstance(result, AnalyticResult) != counts:
+            kind = "counted" if counts else "trained"
+            yield f"the claim now needs arm {arm} {kind}, which the stored runs are not; verify it again"
+    if isinstance(scale.expect, ExactExpect):
+        for check in scale.expect.cells.values():
+            result_or_none = results.get(check.arm)
+            if isinstance(result_or_none, AnalyticResult) and check.quantity not in result_or_none.quantities:
+                yield f"the claim now needs {check.quantity} of arm {check.arm}, not counted yet; verify it again"
+
+
+def _of_an_earlier_recipe(found: Verdict) -> Verdict:
+    """The same rule as for a recipe changed by hand: what is not the registered experiment decides nothing."""
+    outcome, reason = found.outcome, found.reason
+    if outcome.decided:
+        reason = f"the experiment file has changed since; it would have been {outcome.value}: {reason}"
+        outcome = Outcome.INCONCLUSIVE
+    qualifiers = (*found.qualifiers, "runs of an earlier recipe")
+    return dataclasses.replace(found, outcome=outcome, reason=reason, qualifiers=qualifiers)
+
+
+# --- what has changed ---------------------------------------------------------------------------
+
+
+def _claim_changes(entry: VerdictEntry, claim: Claim, scale: Scale) -> Iterator[str]:
+    reported = claim.reported.model_dump(mode="json") if claim.reported else None
+    was = {**entry.entry.model_dump(mode="json"), "reported": entry.reported and entry.reported.model_dump(mode="json")}
+    now = {**scale.model_dump(mode="json"), "reported": reported}
+    found = [_sentence(*d) for d in _differences(was, now)]
+    yield from found
+    if not found and claim.hash != entry.claim_hash:
+        yield "the claim file changed, but neither what is expected at this scale nor what is reported"
+
+
+def _recipe_changes(
+    experiment: TrainExperiment | AnalyticExperiment, entry: VerdictEntry, used: Sequence[Measured]
+) -> Iterator[str]:
+    """Where the experiment file now asks for other runs than those stored, setting by setting."""
+    today: Mapping[str, Recipe | AnalyticArm]
+    today = experiment.arms if isinstance(experiment, AnalyticExperiment) else recipes(experiment)
+    by_change: dict[str, dict[str, None]] = defaultdict(dict)
+    for m in used:
+        for change in _config_changes(today.get(m.arm), m.record, entry) if m.record else ():
+            by_change[change][m.arm] = None
+    everywhere = len(arm_names(experiment))
+    for change, arms in by_change.items():
+        which = "all arms" if len(arms) == everywhere > 1 else f"arm{'s' * (len(arms) > 1)} {', '.join(arms)}"
+        yield f"experiment {experiment.id}, {which}: {change}"
+
+
+def _config_changes(today: Recipe | AnalyticArm | None, record: Record, entry: VerdictEntry) -> Iterator[str]:
+    if today is None:
+        yield "is no longer in the experiment file"
+        return
+    try:
+        stored = type(today).model_validate(record.config)
+    except ValidationError:
+        yield "the stored recipe is of another form"
+        return
+    now = today.model_dump(mode="json")
+    by_hand = {d.path for d in entry.deviations}
+    if by_hand & {"train.steps", "train.epochs"}:
+        by_hand |= {"train.steps", "train.epochs"}  # one replaces the other
+    if isinstance(today, Recipe) and today.train.precision == "auto":
+        by_hand.add("train.precision")  # resolved by the device
+    if isinstance(today, AnalyticArm):
+        by_hand.add("quantities")  # one more does not change the others
+    for path, was, is_now in _differences(stored.model_dump(mode="json"), now):
+        if not any(path == p or path.startswith(f"{p}.") for p in by_hand):
+            yield _sentence(path, was, is_now)
+
+
+def _identity_changes(used: Iterable[Measured]) -> Iterator[str]:
+    """Runs that this version of vitrepro would store under other ids, though their recipes are the same."""
+    other = 0
+    for m in used:
+        if m.record is not None:
+            config = (Recipe if m.record.type == "train" else AnalyticArm).model_validate(m.record.config)
+            other += Run(m.record.experiment, m.arm, m.record.seed, config).id != m.run_id
+    if other:
+        yield f"{other} of the runs are by another version of vitrepro; `vitrepro verify` would make them anew"
+
+
+def _outcome_change(entry: VerdictEntry, found: Verdict) -> Iterator[str]:
+    if entry.outcome != found.outcome.value:
+        yield f"the outcome was {entry.outcome} when last judged, {entry.judged_at}, and is {found.outcome.value} now"
+
+
+def _differences(was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Key path, old and new value of every leaf that differs; None where there is none."""
+    old, new = dict(_leaves(was)), dict(_leaves(now))
+    for path in dict.fromkeys([*old, *new]):
+        if old.get(path) != new.get(path):
+            yield path, old.get(path), new.get(path)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Lists of plain values are leaves, lists of mappings are entered, None is nothing."""
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    elif value is not None:
+        yield path, value
+
+
+def _sentence(path: str, was: Any, now: Any) -> str:
+    if was is None:
+        return f"{path} was added: {_shown(now)}"
+    if now is None:
+        return f"{path} was removed; it was {_shown(was)}"
+    return f"{path} changed from {_shown(was)} to {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(_shown(v) for v in value) or "nothing"
+    return f"{value:g}" if isinstance(value, float) else str(value)

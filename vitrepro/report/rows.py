@@ -1,0 +1,108 @@
+"""A verdict as the words and numbers of one table row; terminal, markdown and JSON all print these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vitrepro.spec import Claim, ExactExpect
+from vitrepro.stats import Interval
+from vitrepro.verdict import Finding, Outcome, Verdict, tightest
+
+HEADINGS = ("claim", "outcome", "measured", "reported", "margin", "seeds", "scale", "fidelity", "qualifiers")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the verdict table, ready to print; the fields are the table's columns."""
+
+    claim: str
+    outcome: str
+    measured: str
+    reported: str
+    margin: str
+    seeds: str
+    scale: str
+    fidelity: str
+    qualifiers: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return tuple(str(getattr(self, name)) for name in HEADINGS)
+
+
+def row(claim: Claim, verdict: Verdict) -> Row:
+    """The row of one verdict; where a claim has several findings, the one nearest to another outcome."""
+    shown = deciding(verdict)
+    return Row(
+        claim=claim.id,
+        outcome=verdict.outcome.value,
+        measured=measured_text(claim, shown, verdict.findings) if shown else verdict.reason,
+        reported=reported_text(claim, shown),
+        margin=margin_text(claim, shown) if shown else "",
+        seeds=str(verdict.seeds or ""),
+        scale=verdict.scale or "",
+        fidelity=verdict.fidelity or "",
+        qualifiers="; ".join(verdict.qualifiers),
+    )
+
+
+def deciding(verdict: Verdict) -> Finding | None:
+    """The finding nearest to another outcome, among those that agree with the verdict where there are any."""
+    if not verdict.findings:
+        return None
+    same = [f for f in verdict.findings if f.outcome is verdict.outcome]
+    return tightest(same or verdict.findings)
+
+
+def interval_text(interval: Interval) -> str:
+    return f"[{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def measured_text(claim: Claim, finding: Finding, findings: Sequence[Finding]) -> str:
+    """The measured value with its interval, what it is of, and how many findings stand behind it."""
+    value = f"{finding.measured:.6g}" if claim.kind == "exact" else f"{finding.measured:.2f}"
+    if claim.kind in ("ordering", "trend", "equivalence"):
+        value = f"{finding.measured:+.2f}"
+    text = f"{value} {interval_text(finding.interval)}" if finding.interval else value
+    text = f"{finding.label}: {text}"
+    if len(findings) > 1:
+        agree = sum(f.outcome is finding.outcome for f in findings)
+        text += f" ({agree} of {len(findings)} {finding.outcome.value})"
+    return text
+
+
+def reported_text(claim: Claim, finding: Finding | None) -> str:
+    """The reported number that the finding is held against, or the cells behind an ordering."""
+    if finding is not None and finding.reported is not None:
+        return f"{finding.reported:g}"
+    if claim.reported is None:
+        return "in words"
+    cells = [f"{name} {cell.value:g}" for name, cell in claim.reported.cells.items()]
+    return ", ".join(cells[:3]) + (f", ... ({len(cells)} cells)" if len(cells) > 3 else "")
+
+
+def margin_text(claim: Claim, finding: Finding) -> str:
+    """How far from the reported number is still equal, or how large a gap must be."""
+    if claim.kind in ("ordering", "trend"):
+        return f"> {finding.bound:g}"
+    if claim.kind == "exact":
+        scale = next(iter(claim.scales.entries().values()))
+        checks = scale.expect.cells if isinstance(scale.expect, ExactExpect) else {}
+        direction = checks[finding.label].direction if finding.label in checks else "equal"
+        if direction != "equal":
+            return {"at_least": "at least", "at_most": "at most"}[direction]
+    return f"± {finding.bound:.3g}"
+
+
+def as_json(claim: Claim, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain values: integers and floats as measured, no text to parse."""
+    values = asdict(verdict)
+    values["outcome"] = verdict.outcome.value
+    values["support"] = verdict.support
+    values["statement"] = claim.statement
+    values["claim_hash"] = claim.hash
+    for finding in values["findings"]:
+        finding["outcome"] = Outcome(finding["outcome"]).value
+    return values

@@ -1,0 +1,68 @@
+"""Tables for people at a terminal; wide and plain when piped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vitrepro.spec import SCALES, Claim
+
+PIPED_WIDTH = 200
+STYLES = {
+    "PASS": "green",
+    "FAIL": "bold red",
+    "EXCEEDS": "magenta",
+    "INCONCLUSIVE": "yellow",
+    "INFEASIBLE": "dim",
+    "ERROR": "bold red",
+    "NOT_RUN": "dim",
+}
+
+
+def console(stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or wide enough for a table when it is piped; honours NO_COLOR."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else PIPED_WIDTH, highlight=False)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> Table:
+    """A table whose cells are plain text, never markup; outcomes are coloured."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        made.add_column(heading, overflow="fold", vertical="top", no_wrap=heading in ("outcome", "seeds", "scale"))
+    for cells in rows:
+        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
+    return made
+
+
+def scales_text(claim: Claim) -> str:
+    """Which scales have a check, with its fidelity, and which cannot have one."""
+    entries = claim.scales.entries()
+    parts = [
+        f"{name}: {'infeasible' if entry.infeasible else entry.fidelity}"
+        for name in ("any", *SCALES)
+        if (entry := entries.get(name)) is not None
+    ]
+    return ", ".join(parts)
+
+
+def duration(seconds: float | None) -> str:
+    """`3 min 20 s`, or a question mark for a time not known."""
+    if seconds is None:
+        return "?"
+    whole = max(1, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{left} s" if not hours else ""]
+    return " ".join(p for p in parts if p)
+
+
+def counts(outcomes: Sequence[str]) -> str:
+    """`5 PASS, 1 FAIL`: every outcome by its own name."""
+    seen: Mapping[str, int] = {o: outcomes.count(o) for o in STYLES if o in outcomes}
+    return ", ".join(f"{number} {name}" for name, number in seen.items())

@@ -1,0 +1,269 @@
+"""From the claims somebody named to their verdicts: the one path, with everything it needs at hand.
+
+select -> choose a scale -> plan runs -> prepare data -> run what is missing -> judge -> store the verdict
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitrepro import claims, plan, verdict
+from vitrepro.claims import Registry
+from vitrepro.cost import Timings
+from vitrepro.data.locate import locate, missing_message
+from vitrepro.errors import StoreError
+from vitrepro.plan import ClaimPlan, Override, Run
+from vitrepro.recipe import Precision, Recipe
+from vitrepro.record import Record
+from vitrepro.spec import Claim, Scale, ScaleName, TrainExperiment
+from vitrepro.store import RunRef, Store, VerdictEntry
+from vitrepro.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from vitrepro.launch import Event
+
+NEEDS_GPU: tuple[ScaleName, ...] = ("paper", "gpu")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are: results, data, caches."""
+
+    store: Store
+    data_dir: Path | None
+    cache_dir: Path
+
+    @staticmethod
+    def of(store: Path, data_dir: Path | None) -> Places:
+        """The folders of the command line, and the cache of VITREPRO_CACHE or of this user."""
+        from platformdirs import user_cache_path
+
+        cache = os.environ.get("VITREPRO_CACHE")
+        return Places(Store(store), data_dir, Path(cache) if cache else user_cache_path("vitrepro"))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for, beside the claims."""
+
+    scale: ScaleName | None = None
+    devices: tuple[str, ...] = ("cpu",)
+    precision: Precision = "auto"
+    seeds: int | None = None
+    overrides: tuple[Override, ...] = ()
+    budget_seconds: float | None = None
+    checkpoint_seconds: float = 30.0
+    fresh: bool = False
+
+
+def why_not(registry: Registry, places: Places, cuda: bool) -> Callable[[ScaleName, Scale], str | None]:
+    """A function that says what keeps this machine from running an entry, or None."""
+
+    def reason(scale: ScaleName, entry: Scale) -> str | None:
+        assert entry.experiment is not None
+        experiment = registry.experiment(entry.experiment)
+        if not isinstance(experiment, TrainExperiment):
+            return None
+        if scale in NEEDS_GPU and not cuda:
+            return "needs a CUDA device, and none is used here"
+        for name in dict.fromkeys(r.data.name for r in claims.recipes(experiment).values()):
+            location = locate(name, places.data_dir, places.cache_dir)
+            if location.kind == "missing":
+                return " ".join(missing_message(location).split())
+        return None
+
+    return reason
+
+
+def make_plans(
+    registry: Registry,
+    chosen: Sequence[Claim],
+    places: Places,
+    request: Request,
+    resolve: Callable[[Precision], Any],
+) -> list[ClaimPlan]:
+    """A plan for each claim, with no runs where it cannot be checked here.
+
+    Args:
+        resolve: the arithmetic that a recipe's precision stands for on the devices of the request.
+
+    Raises:
+        UsageError: an override fits none or not all of the recipes.
+    """
+    cuda = any(d.startswith("cuda") for d in request.devices)
+    reason = why_not(registry, places, cuda)
+    choices = [plan.choose_scale(c, request.scale, why_not=reason) for c in chosen]
+    overrides = request.overrides
+    if request.precision != "auto":
+        overrides = (*overrides, Override("train.precision", request.precision))
+    plans = []
+    for choice in choices:
+        counts_only = choice.claim.kind == "exact" and not request.overrides
+        plans.append(
+            plan.plan_claim(
+                registry,
+                choice,
+                resolve=resolve,
+                seeds=request.seeds,
+                overrides=() if counts_only else overrides,
+            )
+        )
+    return plans
+
+
+def verify(
+    plans: Sequence[ClaimPlan],
+    places: Places,
+    request: Request,
+    *,
+    on_event: Callable[[Event], None],
+    on_data: Callable[[str, int, int], None],
+) -> list[Verdict]:
+    """Run what is missing, judge every plan, and store the verdicts.
+
+    Args:
+        on_event: told of every run's start, progress and end.
+        on_data: told of data being decoded: name, images done, images in all.
+
+    Raises:
+        Interrupted: a signal came; finished runs are stored and the rest can be resumed.
+        DataError, StoreError: nothing could be loaded or stored.
+    """
+    from vitrepro.distributed import device_name
+
+    store = places.store
+    store.prepare()
+    runs = plan.unique_runs(plans)
+    if request.fresh:
+        for run in runs:
+            store.archive(run.id)
+    missing = [r for r in runs if store.state(r.id) != "finished"]
+    if missing:
+        timings = Timings(readable_records(store), device_name(request.devices[0]))
+        _execute(missing, plans, places, request, timings, on_event, on_data)
+    verdicts = []
+    for claim_plan in plans:
+        decided = judge(claim_plan, store)
+        if claim_plan.runs:
+            store.write_verdict(entry_of(claim_plan, decided))
+        verdicts.append(decided)
+    return verdicts
+
+
+def judge(claim_plan: ClaimPlan, store: Store) -> Verdict:
+    """The verdict that the stored runs give now."""
+    choice = claim_plan.choice
+    if choice.scale is None or not claim_plan.runs:
+        return verdict.infeasible(claim_plan.claim, choice.why_not)
+    measured = [store.measured(RunRef(run_id=r.id, arm=r.arm, seed=r.seed)) for r in claim_plan.runs]
+    deviations = tuple({str(d): d for r in claim_plan.runs for d in r.deviations}.values())
+    return verdict.judge(
+        claim_plan.claim,
+        choice.scale,
+        measured,
+        registered_seeds=claim_plan.registered_seeds,
+        deviations=deviations,
+    )
+
+
+def entry_of(claim_plan: ClaimPlan, decided: Verdict) -> VerdictEntry:
+    """What the store keeps of a verdict: enough to judge it again anywhere, and to see what has changed."""
+    claim, choice = claim_plan.claim, claim_plan.choice
+    assert choice.scale is not None
+    assert choice.entry is not None
+    return VerdictEntry(
+        claim_id=claim.id,
+        claim_hash=claim.hash,
+        scale=choice.scale,
+        entry=choice.entry,
+        reported=claim.reported,
+        runs=tuple(RunRef(run_id=r.id, arm=r.arm, seed=r.seed) for r in claim_plan.runs),
+        registered_seeds=claim_plan.registered_seeds,
+        deviations=tuple({str(d): d for r in claim_plan.runs for d in r.deviations}.values()),
+        outcome=decided.outcome.value,
+        reason=decided.reason,
+        judged_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """0 all PASS; 1 a FAIL; 4 a run error; 3 anything else undecided or exceeded."""
+    outcomes = {v.outcome for v in verdicts}
+    if Outcome.FAIL in outcomes:
+        return 1
+    if Outcome.ERROR in outcomes:
+        return 4
+    return 0 if outcomes == {Outcome.PASS} else 3
+
+
+def readable_records(store: Store) -> list[Record]:
+    """Every finished run whose record can be read."""
+    records = []
+    for run_id in store.run_ids():
+        try:
+            record = store.record(run_id)
+        except StoreError:
+            continue  # named where the run itself is needed
+        if record is not None:
+            records.append(record)
+    return records
+
+
+def _execute(
+    missing: Sequence[Run],
+    plans: Sequence[ClaimPlan],
+    places: Places,
+    request: Request,
+    timings: Timings,
+    on_event: Callable[[Event], None],
+    on_data: Callable[[str, int, int], None],
+) -> None:
+    from vitrepro import launch
+    from vitrepro.data.prepare import prepare
+    from vitrepro.runner import Task
+
+    data = {}
+    for name in dict.fromkeys(r.config.data.name for r in missing if isinstance(r.config, Recipe)):
+        data[name] = prepare(
+            name,
+            data_dir=places.data_dir,
+            cache_dir=places.cache_dir,
+            offline=True,  # `vitrepro data fetch` downloads, verify never does
+            progress=partial(on_data, name),
+        )
+    asked = {r.id: {p.claim.id: p.claim.hash for p in plans if r in p.runs} for r in missing}
+    tasks = [
+        Task(
+            run=r,
+            store=places.store,
+            data=data[r.config.data.name] if isinstance(r.config, Recipe) else None,
+            device="cpu",
+            threads=1,
+            claims=asked[r.id],
+            checkpoint_seconds=request.checkpoint_seconds,
+        )
+        for r in missing
+    ]
+    began = time.monotonic()
+
+    def left() -> float:
+        budget = request.budget_seconds
+        return float("inf") if budget is None else budget - (time.monotonic() - began)
+
+    def fits(task: Task) -> bool:
+        return (timings.seconds(task.run) or 0.0) < left()
+
+    def overdue(_: Task, share: float, seconds: float) -> bool:
+        """Whether a run's own pace says that it will end well after the budget does."""
+        if share < 0.05:
+            return left() < -0.25 * (request.budget_seconds or 0.0)
+        return seconds / share - seconds > left() + 0.1 * (request.budget_seconds or 0.0)
+
+    launch.run_all(tasks, launch.slots(request.devices), on_event, fits=fits, overdue=overdue)
