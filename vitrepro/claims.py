@@ -7,6 +7,7 @@ optionally `groups.yaml`. A broken file costs its own claims only; its faults ar
 from __future__ import annotations
 
 import fnmatch
+import functools
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ class _Collector:
                     group = _validate(Group, value[name], document, (name,))
                     self._new("group", name, self.groups, (group, document), document, (name,))
             elif "type" in value or "factors" in value or "arms" in value or path.parent.name == "experiments":
-                experiment = _validate(TypeAdapter(Experiment), value, document, ())
+                experiment = _validate(Experiment, value, document, ())
                 if isinstance(experiment, TrainExperiment):
                     _check_arms(experiment, document)
                 self._new("experiment", experiment.id, self.experiments, (experiment, document), document, ("id",))
@@ -326,14 +327,17 @@ def _check_arms(experiment: TrainExperiment, document: Document) -> None:
         raise ClaimFileError(problems)
 
 
+@functools.cache
+def _adapter(model: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
 def _validate(model: Any, value: Any, document: Document, base: Loc) -> Any:
-    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
-    annotation = Experiment if isinstance(model, TypeAdapter) else model
     try:
-        return adapter.validate_python(value)
+        return _adapter(model).validate_python(value)
     except ValidationError as error:
         lines = []
-        for loc, message in _faults(error, value, annotation):
+        for loc, message in _faults(error, value, model):
             shown = ".".join(str(p) for p in (*base, *loc))
             lines.append(f"{document.where((*base, *loc))}: {shown + ': ' if shown else ''}{message}")
         raise ClaimFileError(lines) from None

@@ -20,7 +20,8 @@ from vitrepro.errors import UsageError, VitreproError, did_you_mean
 
 if TYPE_CHECKING:
     from vitrepro.claims import Registry
-    from vitrepro.session import Places, Request
+    from vitrepro.session import Request
+    from vitrepro.store import Places
 
 SCHEMA_VERSION = 1
 DEFAULT_BUDGET = 15 * 60.0
@@ -124,7 +125,6 @@ def list_claims(
     from vitrepro import claims, plan
     from vitrepro.provenance import cuda_likely
     from vitrepro.report import terminal
-    from vitrepro.session import why_not
     from vitrepro.spec import Kind
 
     _one_of("--kind", kind, get_args(Kind))
@@ -134,7 +134,7 @@ def list_claims(
     places = _places(store, data_dir)
     chosen = claims.select(registry, patterns)[0] if patterns else list(registry.claims.values())
     outcomes = places.store.last_outcomes()
-    reason = why_not(registry, places, cuda_likely())
+    reason = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda_likely())
     rows = []
     for claim in chosen:
         choice = plan.choose_scale(claim, wanted, why_not=reason)
@@ -188,13 +188,12 @@ def show(
     from vitrepro.provenance import cuda_likely
     from vitrepro.report import terminal
     from vitrepro.report.show import describe
-    from vitrepro.session import why_not
 
     registry = _registry(claims_dir)
     places = _places(store, data_dir)
     chosen, _ = claims.select(registry, [claim_id])
     entries, faults = places.store.verdicts()
-    reason = why_not(registry, places, cuda_likely())
+    reason = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda_likely())
     if as_json:
         described = []
         for claim in chosen:
@@ -432,7 +431,9 @@ def runs(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> Non
     from vitrepro.store import Store
 
     kept = Store(store)
-    rows, documents, faults = [], [], []
+    rows: list[tuple[str, ...]] = []
+    documents: list[dict[str, Any]] = []
+    faults = []
     for run_id in kept.run_ids():
         try:
             record = kept.record(run_id)
@@ -447,11 +448,12 @@ def runs(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> Non
             rows.append((run_id, state, "", "", kept.error(run_id) or "", "", ""))
             continue
         result = record.result
-        trained = isinstance(result, TrainResult)
-        value = f"{100 * result.correct / result.n:.2f}% ({result.correct} of {result.n})" if trained else "counted"
+        value, where = "counted", record.environment.device
+        if isinstance(result, TrainResult):
+            value = f"{100 * result.correct / result.n:.2f}% ({result.correct} of {result.n})"
+            where += f", {result.precision}"
         documents.append({"run_id": run_id, "state": "finished", **record.model_dump(mode="json", exclude={"run_id"})})
         seconds = terminal.duration(record.wall_seconds)
-        where = f"{record.environment.device}, {result.precision}" if trained else record.environment.device
         rows.append((run_id, "finished", f"{record.experiment}/{record.arm}", str(record.seed), value, where, seconds))
     if as_json:
         _print_json(runs=documents, problems=faults)
@@ -570,7 +572,7 @@ def _registry(extra: list[Path] | None) -> Registry:
 
 
 def _places(store: Path, data_dir: Path | None) -> Places:
-    from vitrepro.session import Places
+    from vitrepro.store import Places
 
     return Places.of(store, data_dir)
 

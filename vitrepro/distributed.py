@@ -12,9 +12,9 @@ import torch
 from torch import distributed as dist
 
 from vitrepro import provenance
+from vitrepro.arrays import Ints
 from vitrepro.errors import UsageError
 from vitrepro.recipe import Precision
-from vitrepro.record import Ints
 
 Arithmetic = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Arithmetic, torch.dtype] = {

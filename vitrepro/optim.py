@@ -30,7 +30,7 @@ def _decayed(name: str, parameter: nn.Parameter) -> bool:
 
 
 def learning_rate(step: int, steps: int, spec: TrainSpec) -> float:
-    """Rate of one step, 0 <= step < steps: linear warm-up to `lr`, then constant, or down towards zero after the last."""
+    """Rate of one step, 0 <= step < steps: linear warm-up to `lr`, then constant or down towards zero."""
     if step < spec.warmup_steps:
         return spec.lr * (step + 1) / spec.warmup_steps
     done = (step - spec.warmup_steps) / max(1, steps - spec.warmup_steps)

@@ -7,20 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from vitrepro import yamlfile
 from vitrepro.claims import Registry, arms_of, merge, recipes
+from vitrepro.data.locate import locate, missing_message
 from vitrepro.errors import UsageError, did_you_mean
 from vitrepro.recipe import Precision, Recipe
 from vitrepro.record import Deviation
-from vitrepro.spec import SCALES, AnalyticArm, AnalyticExperiment, Claim, Scale, ScaleName, content_hash
+from vitrepro.spec import (
+    SCALES,
+    AnalyticArm,
+    AnalyticExperiment,
+    Claim,
+    Scale,
+    ScaleName,
+    TrainExperiment,
+    content_hash,
+)
 
 # Part of every run's identity. Raise it when the same recipe would lead to other weights than before.
 ENGINE = 1
 
+NEEDS_GPU: tuple[ScaleName, ...] = ("paper", "gpu")
 _LENGTHS = ("train.steps", "train.epochs")
 
 
@@ -103,6 +115,27 @@ class ClaimPlan:
     @property
     def claim(self) -> Claim:
         return self.choice.claim
+
+
+def obstacles(
+    registry: Registry, data_dir: Path | None, cache_dir: Path, *, cuda: bool
+) -> Callable[[ScaleName, Scale], str | None]:
+    """A function that says what keeps this machine from running an entry, or None."""
+
+    def reason(scale: ScaleName, entry: Scale) -> str | None:
+        assert entry.experiment is not None
+        experiment = registry.experiment(entry.experiment)
+        if not isinstance(experiment, TrainExperiment):
+            return None
+        if scale in NEEDS_GPU and not cuda:
+            return "needs a CUDA device, and none is used here"
+        for name in dict.fromkeys(r.data.name for r in recipes(experiment).values()):
+            location = locate(name, data_dir, cache_dir)
+            if location.kind == "missing":
+                return " ".join(missing_message(location).split())
+        return None
+
+    return reason
 
 
 def choose_scale(

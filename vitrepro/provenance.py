@@ -6,7 +6,6 @@ import functools
 import os
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 
 from vitrepro import __version__
@@ -36,6 +35,8 @@ def _git(root: Path, *arguments: str) -> str:
 
 @functools.cache
 def versions() -> dict[str, str]:
+    from importlib import metadata
+
     found = {}
     for name in PACKAGES:
         try:

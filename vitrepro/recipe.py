@@ -50,7 +50,7 @@ ResNetVariant = Literal["R18", "R50", "R101", "R152", "R200"]
 class Strict(BaseModel):
     """A part of a file: unknown keys, NaN and infinity are refused, and it never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class DataSpec(Strict):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from vitrepro.recipe import Strict
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:  # listing claims must not wait for numpy
+    from vitrepro.arrays import Bools, Ints
 
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Ints = np.ndarray[Any, np.dtype[np.int64]]
+SCHEMA_VERSION = 1
 
 
 class Deviation(Strict):
@@ -120,3 +119,19 @@ class Predictions:
     @property
     def correct(self) -> Bools:
         return self.predicted == self.labels
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One planned run and what became of it: a record, an error, or nothing yet.
+
+    Attributes:
+        predictions: of a trained run; None for an analytic one.
+    """
+
+    run_id: str
+    arm: str
+    seed: int
+    record: Record | None = None
+    predictions: Predictions | None = None
+    error: str | None = None

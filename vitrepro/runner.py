@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from vitrepro import checkpoint, provenance
+from vitrepro.arrays import Ints
 from vitrepro.data.prepare import Prepared
 from vitrepro.data.splits import Split, load_split
 from vitrepro.distributed import device_name
@@ -26,7 +27,7 @@ from vitrepro.models.build import build
 from vitrepro.plan import Run
 from vitrepro.randomness import derive
 from vitrepro.recipe import Recipe
-from vitrepro.record import AnalyticResult, Ints, Predictions, Record, TrainResult
+from vitrepro.record import AnalyticResult, Predictions, Record, TrainResult
 from vitrepro.spec import AnalyticArm
 from vitrepro.store import Store, explain
 from vitrepro.train import Stopped, train

@@ -5,48 +5,26 @@ select -> choose a scale -> plan runs -> prepare data -> run what is missing -> 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrepro import claims, plan, verdict
+from vitrepro import plan, verdict
 from vitrepro.claims import Registry
 from vitrepro.cost import Timings
-from vitrepro.data.locate import locate, missing_message
 from vitrepro.errors import StoreError
 from vitrepro.plan import ClaimPlan, Override, Run
 from vitrepro.recipe import Precision, Recipe
 from vitrepro.record import Record
-from vitrepro.spec import Claim, Scale, ScaleName, TrainExperiment
-from vitrepro.store import RunRef, Store, VerdictEntry
+from vitrepro.spec import Claim, ScaleName
+from vitrepro.store import Places, RunRef, Store, VerdictEntry
 from vitrepro.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from vitrepro.launch import Event
-
-NEEDS_GPU: tuple[ScaleName, ...] = ("paper", "gpu")
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are: results, data, caches."""
-
-    store: Store
-    data_dir: Path | None
-    cache_dir: Path
-
-    @staticmethod
-    def of(store: Path, data_dir: Path | None) -> Places:
-        """The folders of the command line, and the cache of VITREPRO_CACHE or of this user."""
-        from platformdirs import user_cache_path
-
-        cache = os.environ.get("VITREPRO_CACHE")
-        return Places(Store(store), data_dir, Path(cache) if cache else user_cache_path("vitrepro"))
 
 
 @dataclass(frozen=True)
@@ -61,25 +39,6 @@ class Request:
     budget_seconds: float | None = None
     checkpoint_seconds: float = 30.0
     fresh: bool = False
-
-
-def why_not(registry: Registry, places: Places, cuda: bool) -> Callable[[ScaleName, Scale], str | None]:
-    """A function that says what keeps this machine from running an entry, or None."""
-
-    def reason(scale: ScaleName, entry: Scale) -> str | None:
-        assert entry.experiment is not None
-        experiment = registry.experiment(entry.experiment)
-        if not isinstance(experiment, TrainExperiment):
-            return None
-        if scale in NEEDS_GPU and not cuda:
-            return "needs a CUDA device, and none is used here"
-        for name in dict.fromkeys(r.data.name for r in claims.recipes(experiment).values()):
-            location = locate(name, places.data_dir, places.cache_dir)
-            if location.kind == "missing":
-                return " ".join(missing_message(location).split())
-        return None
-
-    return reason
 
 
 def make_plans(
@@ -98,7 +57,7 @@ def make_plans(
         UsageError: an override fits none or not all of the recipes.
     """
     cuda = any(d.startswith("cuda") for d in request.devices)
-    reason = why_not(registry, places, cuda)
+    reason = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda)
     choices = [plan.choose_scale(c, request.scale, why_not=reason) for c in chosen]
     overrides = request.overrides
     if request.precision != "auto":

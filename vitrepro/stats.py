@@ -8,14 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from vitrepro.arrays import Bools, Floats
 from vitrepro.randomness import derive
-from vitrepro.record import Bools
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 DRAWS = 10_000
 

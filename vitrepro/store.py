@@ -24,14 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import ValidationError
 
 from vitrepro.errors import StoreError
 from vitrepro.recipe import Strict
-from vitrepro.record import Deviation, Predictions, Record, TrainResult
+from vitrepro.record import Deviation, Measured, Predictions, Record, TrainResult
 from vitrepro.spec import Reported, Scale
-from vitrepro.verdict import Measured
 
 RunState = Literal["finished", "failed", "running", "interrupted", "absent"]
 
@@ -125,6 +123,8 @@ class Store:
         Raises:
             StoreError: missing or damaged.
         """
+        import numpy as np
+
         path = self.run_dir(run_id) / "predictions.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -172,6 +172,8 @@ class Store:
         Raises:
             StoreError: no space or no permission; what was stored before stays.
         """
+        import numpy as np
+
         folder = self.run_dir(record.run_id)
         with explain(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -309,3 +311,20 @@ def first_fault(error: Exception) -> str:
         where = ".".join(str(p) for p in fault["loc"])
         return f"{where}: {fault['msg']}" if where else fault["msg"]
     return str(error)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are: results, data, caches."""
+
+    store: Store
+    data_dir: Path | None
+    cache_dir: Path
+
+    @staticmethod
+    def of(store: Path, data_dir: Path | None) -> Places:
+        """The folders of the command line, and the cache of VITREPRO_CACHE or of this user."""
+        from platformdirs import user_cache_path
+
+        cache = os.environ.get("VITREPRO_CACHE")
+        return Places(Store(store), data_dir, Path(cache) if cache else user_cache_path("vitrepro"))

@@ -14,9 +14,10 @@ from enum import Enum
 import numpy as np
 
 from vitrepro import stats
+from vitrepro.arrays import Bools
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
-from vitrepro.record import AnalyticResult, Bools, Deviation, Predictions, Record, TrainResult
+from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
 from vitrepro.spec import (
     Cell,
     Claim,
@@ -46,22 +47,6 @@ class Outcome(str, Enum):
     @property
     def decided(self) -> bool:
         return self in (Outcome.PASS, Outcome.FAIL, Outcome.EXCEEDS)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One planned run and what became of it: a record, an error, or nothing yet.
-
-    Attributes:
-        predictions: of a trained run; None for an analytic one.
-    """
-
-    run_id: str
-    arm: str
-    seed: int
-    record: Record | None = None
-    predictions: Predictions | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitrepro.arrays import Ints
 from vitrepro.data.augment import normalize
 from vitrepro.distributed import Arithmetic, autocast, gather_by_position, rank_and_world
 from vitrepro.recipe import AugmentSpec
-from vitrepro.record import Ints
 
 
 @torch.inference_mode()

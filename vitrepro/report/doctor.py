@@ -9,7 +9,7 @@ from typing import Any
 from vitrepro import __version__, provenance
 from vitrepro.catalog import DATASETS
 from vitrepro.data.locate import locate
-from vitrepro.session import Places
+from vitrepro.store import Places
 
 VARIABLES = ("VITREPRO_STORE", "VITREPRO_DATA", "VITREPRO_CACHE", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "NO_COLOR")
 

@@ -85,6 +85,8 @@ def _style() -> Iterator[None]:
         matplotlib.rcParams.update(
             {
                 "svg.hashsalt": "vitrepro",
+                "svg.fonttype": "none",  # a fifth of the size of outlines, and text can be found and read aloud
+                "font.sans-serif": ["DejaVu Sans", "Verdana"],  # as wide as each other, wider than other fallbacks
                 "font.size": 8.5,
                 "axes.titlesize": 9,
                 "axes.titlelocation": "left",
@@ -103,7 +105,8 @@ def _style() -> Iterator[None]:
 def _svg(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return file.getvalue()
+    # paths come with six decimals of a point, which is most of a file
+    return re.sub(rb' d="[^"]*"', lambda path: re.sub(rb"(\.\d\d)\d+", rb"\1", path[0]), file.getvalue())
 
 
 # --- findings -----------------------------------------------------------------------------------
@@ -184,7 +187,7 @@ def findings_figure(judged: Judged) -> bytes | None:
     # what did not pass comes first where not all fit; in the file's order again once chosen
     chosen = sorted(sorted(range(len(every)), key=lambda i: every[i].outcome is Outcome.PASS)[:MOST_ROWS])
     shown = [every[i] for i in chosen]
-    labels = ["\n".join(textwrap.wrap(p.label, 30, break_long_words=True)) for p in shown]
+    labels = [_wrapped(p.label) for p in shown]
     heights = [max(1.0, 0.62 * (1 + label.count("\n"))) for label in labels]
     centres = np.cumsum(heights) - np.array(heights) / 2
     low, high = _limits(shown)
@@ -206,10 +209,18 @@ def findings_figure(judged: Judged) -> bytes | None:
         ax.set_yticks(centres, labels)
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel("\n".join(textwrap.wrap(_axis_label(judged), 80)))
-        kept = "" if len(shown) == len(every) else f": {len(shown)} of {len(every)} findings"
+        total = len(judged.verdict.findings) if judged.verdict else 0
+        kept = "" if len(shown) == total else f": {len(shown)} of {total} findings"
         figure.suptitle(judged.name + kept, x=0.01, ha="left", fontsize=9)
         _outcome_legend(figure, dict.fromkeys(p.outcome for p in shown))
         return _svg(figure)
+
+
+def _wrapped(label: str) -> str:
+    """A label in lines of 34 letters, broken at its minus signs where it has any."""
+    if len(label) <= 34:
+        return label
+    return "\n".join(line for side in re.split(r"(?<= -) ", label) for line in textwrap.wrap(side, 34))
 
 
 def _limits(shown: Sequence[Point]) -> tuple[float, float]:
