@@ -8,23 +8,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vitrepro.catalog import DATASETS, DatasetName
 
 PosEmbed = Literal["none", "learned_1d", "learned_2d", "relative"]
 Pool = Literal["cls", "gap"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+def _not_a_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
+# pydantic's own would read `steps: true` as one step
+NUMBER = BeforeValidator(_not_a_truth_value)
+PositiveInt = Annotated[int, Field(gt=0), NUMBER]
+NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
+PositiveFloat = Annotated[float, Field(gt=0.0), NUMBER]
+NonNegativeFloat = Annotated[float, Field(ge=0.0), NUMBER]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0), NUMBER]
 
 # depth, embed_dim, mlp_dim, num_heads of the sizes that have a name
 VIT_SIZES: dict[str, tuple[int, int, int, int]] = {
@@ -50,7 +55,7 @@ ResNetVariant = Literal["R18", "R50", "R101", "R152", "R200"]
 class Strict(BaseModel):
     """A part of a file: unknown keys, NaN and infinity are refused, and it never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSpec(Strict):
@@ -98,10 +103,10 @@ class DataSpec(Strict):
 class ColorJitter(Strict):
     """Factors drawn per image from [1-x, 1+x] (hue: shift from [-x, x]), applied in this order."""
 
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
-    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
-    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    brightness: Annotated[float, Field(ge=0, le=1), NUMBER] = 0.0
+    contrast: Annotated[float, Field(ge=0, le=1), NUMBER] = 0.0
+    saturation: Annotated[float, Field(ge=0, le=1), NUMBER] = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5), NUMBER] = 0.0
 
 
 class RandomResizedCrop(Strict):
@@ -125,7 +130,7 @@ class AugmentSpec(Strict):
     random_resized_crop: RandomResizedCrop | None = None
     color_jitter: ColorJitter | None = None
     mixup: NonNegativeFloat = Field(0.0, description="alpha of the Beta distribution of mixing weights")
-    mean: float = Field(0.5, description="pixels are scaled to [0, 1], then (x - mean) / std")
+    mean: Annotated[float, NUMBER] = Field(0.5, description="pixels are scaled to [0, 1], then (x - mean) / std")
     std: PositiveFloat = 0.5
 
 
@@ -134,6 +139,12 @@ class HybridStem(Strict):
 
     layers: tuple[PositiveInt, ...] = Field((3, 4, 9), description="bottleneck blocks per stage")
     width: PositiveInt = 64
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> HybridStem:
+        if self.width % 32:
+            raise ValueError(f"a hybrid's stem has 32 groups, width {self.width} is not a multiple of 32")
+        return self
 
 
 class ViTSpec(Strict):
@@ -189,6 +200,10 @@ class ViTSpec(Strict):
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
         if self.pos_embed == "learned_2d" and self.embed_dim % 2:
             raise ValueError(f"learned_2d gives each axis half of embed_dim, which is odd: {self.embed_dim}")
+        if self.pos_embed == "relative" and self.pool == "cls" and self.depth == 1:
+            raise ValueError(
+                "relative with pool cls and depth 1 is blind to position: the class token has no offsets to patches"
+            )
         return self
 
     @property

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import re
+from collections import Counter
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
-from vitrepro.recipe import ModelSpec, Strict
+from vitrepro.recipe import NUMBER, ModelSpec, NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 
 ScaleName = Literal["paper", "gpu", "cpu", "quick"]
 SCALES: tuple[ScaleName, ...] = ("paper", "gpu", "cpu", "quick")  # most faithful first
@@ -36,10 +39,22 @@ Quantity = Literal[
 ]
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
-ClaimId = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(/{_NAME})+$", max_length=120)]
+MAX_ARMS = 1000
+
+
+def _no_double_hyphen(claim_id: str) -> str:
+    """File names have `--` for `/`, so that no two claims share one."""
+    if "--" in claim_id:
+        raise ValueError(f"{claim_id!r} holds '--', which names of files keep for '/'")
+    return claim_id
+
+
+ClaimId = Annotated[
+    str, StringConstraints(pattern=rf"^{_NAME}(/{_NAME})+$", max_length=120), AfterValidator(_no_double_hyphen)
+]
 Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=80)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**31), NUMBER]
 
 
 # --- experiments ------------------------------------------------------------------------------
@@ -61,11 +76,29 @@ class TrainExperiment(Strict):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000)]
     notes: str = ""
 
-    @model_validator(mode="after")
-    def _distinct_seeds(self) -> TrainExperiment:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds holds a number twice: {list(self.seeds)}")
-        return self
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError(f"seeds holds a number twice: {list(seeds)}")
+        return seeds
+
+    @field_validator("factors")
+    @classmethod
+    def _every_arm_has_its_own_name(
+        cls, factors: dict[str, dict[str, dict[str, Any]]]
+    ) -> dict[str, dict[str, dict[str, Any]]]:
+        empty = [factor for factor, levels in factors.items() if not levels]
+        if empty:
+            raise ValueError(f"factor {empty[0]} has no levels, so there are no arms")
+        number = math.prod(len(levels) for levels in factors.values())
+        if number > MAX_ARMS:
+            raise ValueError(f"{number:,} arms; an experiment has at most {MAX_ARMS:,}")
+        names = Counter("-".join(levels) for levels in itertools.product(*factors.values()))
+        name, times = names.most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"{times} arms are named {name!r}; choose levels that tell them apart")
+        return factors
 
 
 class AnalyticArm(Strict):
@@ -130,7 +163,7 @@ class ValueCheck(Strict):
     """A measured accuracy against a reported one, by equivalence within a margin set beforehand."""
 
     arm: Name
-    margin: Annotated[float, Field(gt=0, lt=50)] = Field(
+    margin: Annotated[float, Field(gt=0, lt=50), NUMBER] = Field(
         description="points of top-1; smallest difference that matters"
     )
     direction: Literal["two_sided", "at_least"] = "two_sided"
@@ -146,7 +179,7 @@ class Comparison(Strict):
 
     greater: Name
     than: Name
-    by: Annotated[float, Field(ge=0, lt=100)] = Field(0.0, description="points of top-1")
+    by: Annotated[float, Field(ge=0, lt=100), NUMBER] = Field(0.0, description="points of top-1")
 
     @model_validator(mode="after")
     def _two_arms(self) -> Comparison:
@@ -169,7 +202,7 @@ class TrendExpect(Strict):
     larger_gain: tuple[Name, Name] | None = Field(None, description="[from, to]: the arms whose gain is larger")
     than: tuple[Name, Name] | None = Field(None, description="[from, to]: the arms whose gain is smaller")
     increasing: Annotated[tuple[Name, ...], Field(min_length=3)] | None = None
-    by: Annotated[float, Field(ge=0, lt=100)] = Field(0.0, description="points of top-1")
+    by: Annotated[float, Field(ge=0, lt=100), NUMBER] = Field(0.0, description="points of top-1")
 
     @model_validator(mode="after")
     def _one_form(self) -> TrendExpect:
@@ -188,7 +221,7 @@ class EquivalenceExpect(Strict):
 
     kind: Literal["equivalence"] = "equivalence"
     equal: Annotated[tuple[Name, ...], Field(min_length=2)]
-    within: Annotated[float, Field(gt=0, lt=50)] = Field(description="points of top-1")
+    within: Annotated[float, Field(gt=0, lt=50), NUMBER] = Field(description="points of top-1")
 
     @model_validator(mode="after")
     def _distinct(self) -> EquivalenceExpect:
@@ -213,22 +246,21 @@ class Source(Strict):
 class Cell(Strict):
     """One reported number."""
 
-    value: float
+    value: Annotated[float, NUMBER]
     sd: PositiveFloat | None = Field(None, description="the printed deviation over runs")
     runs: PositiveInt | None = Field(None, description="number of runs behind the value")
 
 
+def _number_is_cell(value: Any) -> Any:
+    return value if isinstance(value, dict | BaseModel) else {"value": value}
+
+
 class Reported(Strict):
     unit: Text
-    cells: Annotated[dict[Name, Cell], Field(min_length=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _numbers_are_cells(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("cells"), dict):
-            cells = {k: v if isinstance(v, dict | BaseModel) else {"value": v} for k, v in values["cells"].items()}
-            return {**values, "cells": cells}
-        return values
+    cells: Annotated[
+        dict[Name, Annotated[Cell, BeforeValidator(_number_is_cell, json_schema_input_type=float | Cell)]],
+        Field(min_length=1),
+    ]
 
 
 class Scale(Strict):

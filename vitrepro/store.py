@@ -22,20 +22,20 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from vitrepro.errors import StoreError
 from vitrepro.recipe import Strict
 from vitrepro.record import Deviation, Measured, Predictions, Record, TrainResult
-from vitrepro.spec import Reported, Scale
+from vitrepro.spec import ClaimId, Reported, Scale
 
 RunState = Literal["finished", "failed", "running", "interrupted", "absent"]
 
 
 class RunRef(Strict):
-    run_id: str
+    run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     arm: str
     seed: int
 
@@ -48,7 +48,7 @@ class VerdictEntry(Strict):
     """
 
     schema_version: Literal[1] = 1
-    claim_id: str
+    claim_id: ClaimId
     claim_hash: str
     scale: str
     entry: Scale
@@ -194,10 +194,10 @@ class Store:
         path = self.run_dir(run_id) / "metrics.jsonl"
         steps: dict[float, dict[str, float]] = {}
         if path.exists():
-            for line in path.read_text().splitlines():
+            for line in path.read_text(errors="replace").splitlines():
                 try:
                     row = json.loads(line)
-                    steps[row["step"]] = row
+                    steps[float(row["step"])] = row
                 except (ValueError, KeyError, TypeError):
                     continue
         return [steps[s] for s in sorted(steps)]
@@ -275,7 +275,7 @@ def explain(path: Path) -> Iterator[None]:
                 f"{path}: no space left ({free:,} bytes free); make room or use --store, then run the same command "
                 "again: finished runs are kept"
             ) from None
-        raise StoreError(f"{path}: {error.strerror or error}; choose another place with --store") from None
+        raise StoreError(f"{path}: {error.strerror or error}; choose another place to write to") from None
 
 
 @contextlib.contextmanager
@@ -284,6 +284,8 @@ def atomic_file(path: Path) -> Iterator[Any]:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(handle, 0o666 & ~_umask())  # as if it had been opened by name
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -298,6 +300,13 @@ def atomic_file(path: Path) -> Iterator[Any]:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def write_atomic(path: Path, content: bytes) -> None:

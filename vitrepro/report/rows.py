@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitrepro.spec import Claim, ExactExpect
+from vitrepro.spec import Claim, ExactExpect, ValueExpect
 from vitrepro.stats import Interval
 from vitrepro.verdict import Finding, Outcome, Verdict, tightest
 
@@ -40,7 +40,7 @@ def row(claim: Claim, verdict: Verdict) -> Row:
         outcome=verdict.outcome.value,
         measured=measured_text(claim, shown, verdict.findings) if shown else verdict.reason,
         reported=reported_text(claim, shown),
-        margin=margin_text(claim, shown) if shown else "",
+        margin=margin_text(claim, verdict.scale, shown) if shown else "",
         seeds=str(verdict.seeds or ""),
         scale=verdict.scale or "",
         fidelity=verdict.fidelity or "",
@@ -83,17 +83,15 @@ def reported_text(claim: Claim, finding: Finding | None) -> str:
     return ", ".join(cells[:3]) + (f", ... ({len(cells)} cells)" if len(cells) > 3 else "")
 
 
-def margin_text(claim: Claim, finding: Finding) -> str:
+def margin_text(claim: Claim, scale: str | None, finding: Finding) -> str:
     """How far from the reported number is still equal, or how large a gap must be."""
     if claim.kind in ("ordering", "trend"):
         return f"> {finding.bound:g}"
-    if claim.kind == "exact":
-        scale = next(iter(claim.scales.entries().values()))
-        checks = scale.expect.cells if isinstance(scale.expect, ExactExpect) else {}
-        direction = checks[finding.label].direction if finding.label in checks else "equal"
-        if direction != "equal":
-            return {"at_least": "at least", "at_most": "at most"}[direction]
-    return f"± {finding.bound:.3g}"
+    entry = claim.scales.entries().get(scale or "")
+    cells = entry.expect.cells if entry and isinstance(entry.expect, ExactExpect | ValueExpect) else {}
+    direction = cells[finding.label].direction if finding.label in cells else ""
+    sign = {"at_least": "-", "at_most": "+"}.get(direction, "±")
+    return f"{sign} {finding.bound:.3g}"
 
 
 def as_json(claim: Claim, verdict: Verdict) -> dict[str, Any]:
