@@ -76,6 +76,25 @@ claims:
 """
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need time, data or a GPU skip themselves, with the reason."""
+    reasons = {}
+    if "slow" not in config.getoption("-m"):
+        reasons["slow"] = "takes more than ten seconds; run with -m slow"
+    data = os.environ.get("VITREPRO_DATA")
+    if not data or not (Path(data) / "cifar10").is_dir():
+        reasons["data"] = "VITREPRO_DATA names no folder with cifar10/*.parquet"
+    if any("gpu" in item.keywords for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            reasons["gpu"] = "no CUDA device"
+    for item in items:
+        for marker, reason in reasons.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or writes the caches, stores or settings of the person who runs it."""

@@ -6,6 +6,7 @@ optionally `groups.yaml`. A broken file costs its own claims only; its faults ar
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import functools
 import types
@@ -71,6 +72,7 @@ def load(extra: Sequence[Path] = ()) -> Registry:
         UsageError: a directory does not exist or holds no claim file.
     """
     found = _Collector()
+    seen: set[Path] = set()
     for directory in (builtin_dir(), *extra):
         if not directory.is_dir():
             raise UsageError(f"{directory}: no such directory of claims")
@@ -78,15 +80,19 @@ def load(extra: Sequence[Path] = ()) -> Registry:
         if not names:
             raise UsageError(f"{directory}: holds no *.yaml file; a claim file ends in .yaml")
         for path in names:
-            found.add(path, directory)
+            if path.resolve() in seen:  # `validate claims` in a checkout names the built-in ones again
+                continue
+            seen.add(path.resolve())
+            builtin = directory == builtin_dir()
+            found.add(path, f"{directory.name}/{path.relative_to(directory)}" if builtin else str(path))
     return found.registry()
 
 
 def check_files(paths: Sequence[Path], registry: Registry) -> tuple[str, ...]:
-    """Faults of single files, each held against the experiments already known."""
-    found = _Collector()
+    """Faults of single files, each held against the experiments and claims already known."""
+    found = _Collector(known=registry.claims)
     for path in paths:
-        found.add(path, path.parent)
+        found.add(path, str(path))
     for name, experiment in registry.experiments.items():
         found.experiments.setdefault(name, (experiment, None))
     return found.registry().problems
@@ -100,16 +106,18 @@ def select(registry: Registry, patterns: Sequence[str]) -> tuple[list[Claim], Gr
 
     Raises:
         UsageError: a pattern names nothing; with the nearest names. No pattern at all is an error too.
-        ClaimFileError: the pattern names a claim of a broken file only.
     """
     if not patterns:
         raise UsageError("no claim is named; try `vitrepro list-claims`, or `vitrepro verify quickstart`")
     chosen: dict[str, Claim] = {}
     for pattern in patterns:
         globs = registry.groups[pattern].claims if pattern in registry.groups else (pattern,)
-        hits = [c for c in registry.claims.values() if any(_matches(c.id, g) for g in globs)]
+        hits = [c for c in registry.claims.values() if any(_matches(c, g) for g in globs)]
         if not hits:
             known = [*registry.claims, *registry.groups]
+            claim_id, _, _ = pattern.rpartition("/")
+            if claim_id in registry.claims:
+                known = [f"{claim_id}/{cell}" for cell in _cells(registry.claims[claim_id])] or [claim_id]
             hint = did_you_mean(pattern, known, cutoff=0.3) or f"; known groups: {', '.join(registry.groups)}"
             broken = f" ({len(registry.problems)} faults in claim files, see `vitrepro validate`)"
             raise UsageError(f"no claim matches {pattern!r}{hint}{broken if registry.problems else ''}")
@@ -118,9 +126,14 @@ def select(registry: Registry, patterns: Sequence[str]) -> tuple[list[Claim], Gr
     return [c for c in registry.claims.values() if c.id in chosen], group
 
 
-def _matches(claim_id: str, pattern: str) -> bool:
+def _matches(claim: Claim, pattern: str) -> bool:
     """A claim's id, a glob over ids, or a cell of the claim (`paper/claim/cell`)."""
-    return fnmatch.fnmatchcase(claim_id, pattern) or pattern.startswith(claim_id + "/")
+    claim_id, _, cell = pattern.rpartition("/")
+    return fnmatch.fnmatchcase(claim.id, pattern) or (claim_id == claim.id and cell in _cells(claim))
+
+
+def _cells(claim: Claim) -> tuple[str, ...]:
+    return tuple(claim.reported.cells) if claim.reported else ()
 
 
 def recipes(experiment: TrainExperiment) -> dict[str, Recipe]:
@@ -194,9 +207,11 @@ class _Collector:
     experiments: dict[str, tuple[TrainExperiment | AnalyticExperiment, Document | None]] = field(default_factory=dict)
     groups: dict[str, tuple[Group, Document]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    known: Mapping[str, Claim] = field(default_factory=dict)  # of other files, which groups may name
+    broken: set[str] = field(default_factory=set)  # ids of experiments whose files have faults
 
-    def add(self, path: Path, root: Path) -> None:
-        shown = f"{root.name}/{path.relative_to(root)}" if path != root else str(path)
+    def add(self, path: Path, shown: str) -> None:
+        value: Any = None
         try:
             document = yamlfile.read(path, shown)
             value = document.value
@@ -204,12 +219,9 @@ class _Collector:
                 raise ClaimFileError([f"{shown}:1:1: a mapping is expected, found {_kind_of(value)}"])
             if path.name == "groups.yaml":
                 for name in value:
-                    group = _validate(Group, value[name], document, (name,))
-                    self._new("group", name, self.groups, (group, document), document, (name,))
+                    self._group(name, value[name], document)
             elif "type" in value or "factors" in value or "arms" in value or path.parent.name == "experiments":
-                experiment = _validate(Experiment, value, document, ())
-                if isinstance(experiment, TrainExperiment):
-                    _check_arms(experiment, document)
+                experiment = _experiment(value, document)
                 self._new("experiment", experiment.id, self.experiments, (experiment, document), document, ("id",))
             elif "claims" in value:
                 family = _validate(Family, value, document, ())
@@ -217,6 +229,15 @@ class _Collector:
                     self._claim(claim, document, ("claims", i))
             else:
                 self._claim(_validate(Claim, value, document, ()), document, ())
+        except ClaimFileError as error:
+            self.problems.extend(error.problems)
+            if isinstance(value, dict):
+                self.broken.add(str(value.get("id")))
+
+    def _group(self, name: str, value: Any, document: Document) -> None:
+        try:
+            group = _validate(Group, value, document, (name,))
+            self._new("group", name, self.groups, (group, document), document, (name,))
         except ClaimFileError as error:
             self.problems.extend(error.problems)
 
@@ -239,10 +260,11 @@ class _Collector:
             self.problems.extend(faults)
             if not faults:
                 sound[name] = claim
+        known = {**self.known, **{name: claim for name, (claim, _) in self.claims.items()}}
         for name, (group, document) in self.groups.items():
             for i, pattern in enumerate(group.claims):
-                if not any(_matches(c, pattern) for c in self.claims):
-                    hint = did_you_mean(pattern, self.claims)
+                if not any(_matches(c, pattern) for c in known.values()):
+                    hint = did_you_mean(pattern, known)
                     self.problems.append(f"{document.where((name, 'claims', i))}: no claim matches {pattern!r}{hint}")
         files = {name: document.path for name, (_, (document, _)) in self.claims.items()}
         files |= {name: d.path for name, (_, d) in self.experiments.items() if d is not None}
@@ -259,11 +281,13 @@ class _Collector:
             if scale.expect is None or scale.experiment is None:
                 continue
             at: Loc = (*loc, "scales", scale_name)
-            shown = ".".join(str(p) for p in ("scales", scale_name))
-
+            shown = _dotted(at)
             if scale.experiment not in self.experiments:
-                hint = did_you_mean(scale.experiment, self.experiments)
                 where = document.where((*at, "experiment"))
+                if scale.experiment in self.broken:
+                    yield f"{where}: {shown}.experiment: the file of {scale.experiment!r} has faults, see there"
+                    continue
+                hint = did_you_mean(scale.experiment, self.experiments)
                 yield f"{where}: {shown}.experiment: no experiment {scale.experiment!r}{hint}"
                 continue
             experiment, _ = self.experiments[scale.experiment]
@@ -290,7 +314,8 @@ class _Collector:
         experiment, _ = self.experiments[scale.experiment]
         cells = claim.reported.cells if claim.reported else {}
         for name, check in expect.cells.items():
-            where = document.where((*loc, "scales", scale_name, "expect", "cells", name))
+            at: Loc = (*loc, "scales", scale_name, "expect", "cells", name)
+            where = f"{document.where(at)}: {_dotted(at)}"
             if name not in cells:
                 yield f"{where}: no reported cell {name!r}{did_you_mean(name, cells)}"
             elif isinstance(experiment, AnalyticExperiment) and isinstance(expect, ExactExpect):
@@ -310,7 +335,24 @@ class _Collector:
 # --- from pydantic's errors to lines a person can act on ----------------------------------------
 
 
-def _check_arms(experiment: TrainExperiment, document: Document) -> None:
+def _experiment(value: dict[str, Any], document: Document) -> TrainExperiment | AnalyticExperiment:
+    """An experiment; faults of its own keys and of the recipes of its arms come together."""
+    problems: list[str] = []
+    experiment: TrainExperiment | AnalyticExperiment | None = None
+    try:
+        experiment = _validate(Experiment, value, document, ())
+    except ClaimFileError as error:
+        problems.extend(error.problems)
+    part = {key: value.get(key) for key in ("base", "factors")}
+    with contextlib.suppress(ValidationError):  # no arms can be made of it; the faults above say why
+        sound = {"id": "any", "type": "train", "title": "any", "seeds": [0]}
+        problems.extend(_faults_of_arms(TrainExperiment.model_validate({**sound, **part}), document))
+    if problems or experiment is None:
+        raise ClaimFileError(problems)
+    return experiment
+
+
+def _faults_of_arms(experiment: TrainExperiment, document: Document) -> Iterable[str]:
     """Every arm must be a recipe; a fault is shown at the level or base that wrote it."""
     problems: dict[str, None] = {}
     for name, levels, merged in _arms(experiment):
@@ -320,11 +362,10 @@ def _check_arms(experiment: TrainExperiment, document: Document) -> None:
             for loc, message in _faults(error, merged, Recipe):
                 places = [(*place, *loc) for place in (*reversed(levels), ("base",))]
                 at = next((p for p in places if p in document.marks), None)
-                shown = ".".join(str(p) for p in (at or loc))
+                shown = _dotted(at or loc)
                 where = document.where(at or levels[-1])
                 problems[f"{where}: {shown}: {message}" + ("" if at else f" (arm {name})")] = None
-    if problems:
-        raise ClaimFileError(problems)
+    return problems
 
 
 @functools.cache
@@ -338,7 +379,7 @@ def _validate(model: Any, value: Any, document: Document, base: Loc) -> Any:
     except ValidationError as error:
         lines = []
         for loc, message in _faults(error, value, model):
-            shown = ".".join(str(p) for p in (*base, *loc))
+            shown = _dotted((*base, *loc))
             lines.append(f"{document.where((*base, *loc))}: {shown + ': ' if shown else ''}{message}")
         raise ClaimFileError(lines) from None
 
@@ -348,6 +389,8 @@ def _faults(error: ValidationError, value: Any, annotation: Any) -> Iterator[tup
     for fault in error.errors(include_url=False):
         if fault["type"] == "too_short" and fault["input"]:
             continue  # its items have faults of their own, already listed
+        if fault["type"] == "union_tag_not_found" and fault["ctx"]["discriminator"] == "'kind'":
+            continue  # the claim's own kind is missing or wrong, already listed
         loc, model = _resolve(fault["loc"], value, annotation)
         yield loc, _message(fault, loc, model)
 
@@ -371,11 +414,22 @@ def _message(fault: Any, loc: Loc, model: Any) -> str:
             return f"{key} {context['tag']!r} is not one of {tags}{_near(context['tag'], tags)}"
         case "union_tag_not_found":
             return f"{context['discriminator']} is missing, which says what this is"
+        case "too_short":
+            return f"needs at least {context['min_length']}, found {context['actual_length']}"
+        case "tuple_type":
+            return f"a list is expected, found {_kind_of(found)}"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return f"a mapping is expected, found {_kind_of(found)}"
         case "string_pattern_mismatch":
             return f"{found!r} is not a name of lower-case letters, digits, '.', '_' and '-'"
         case _:
             shown = repr(found) if not isinstance(found, dict | list) else _kind_of(found)
             return f"{shown}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+
+
+def _dotted(loc: Loc) -> str:
+    """A key path on one line, whatever the keys hold."""
+    return ".".join(p if isinstance(p, str) and p.isprintable() else repr(p) for p in loc)
 
 
 def _near(found: Any, expected: str) -> str:

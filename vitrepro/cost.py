@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from vitrepro import flops
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
@@ -42,7 +44,10 @@ class Timings:
                 continue
             if result.resumed_at or not result.train_seconds or not result.eval_seconds:
                 continue
-            key = _model_key(Recipe.model_validate(record.config))
+            try:
+                key = _model_key(Recipe.model_validate(record.config))
+            except ValidationError:  # made when recipes could say other things
+                continue
             self._train[key] = result.steps * result.effective_batch / result.train_seconds
             self._test[key] = result.n / result.eval_seconds
 

@@ -198,10 +198,10 @@ def _silent_end(worker: _Active, number: int) -> Event:
 
 def _wind_down(active: dict[int, _Active], on_event: Callable[[Event], None], received: list[int]) -> None:
     """Let every process finish its step and write a checkpoint; a second signal does not wait for that."""
-    for worker in active.values():
-        worker.ask_to_stop()
     deadline = time.monotonic() + GRACE_SECONDS
     while active and len(received) < 2 and time.monotonic() < deadline:
+        for worker in active.values():
+            worker.ask_to_stop()  # again: a process that just starts is deaf to the first
         _listen(active, on_event, timeout=0.2)
     for worker in active.values():
         worker.process.kill()
@@ -231,7 +231,7 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vitrepro.__main__", "vitrepro.runner"])
+    context.set_forkserver_preload(["vitrepro.forkserver", "vitrepro.__main__", "vitrepro.runner"])
     return context
 
 

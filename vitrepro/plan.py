@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from vitrepro import yamlfile
 from vitrepro.claims import Registry, arms_of, merge, recipes
 from vitrepro.data.locate import locate, missing_message
-from vitrepro.errors import UsageError, did_you_mean
+from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
 from vitrepro.recipe import Precision, Recipe
 from vitrepro.record import Deviation
 from vitrepro.spec import (
@@ -53,7 +53,10 @@ class Override:
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
             raise UsageError(f"--set {text!r}: expected key.path=value, such as train.lr=0.01")
-        return Override(path.strip(), yamlfile.parse(value, f"--set {path.strip()}").value)
+        try:
+            return Override(path.strip(), yamlfile.parse(value, f"--set {path.strip()}").value)
+        except ClaimFileError as error:
+            raise UsageError(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ def _not_a_truth_value(value: Any) -> Any:
 # pydantic's own would read `steps: true` as one step
 NUMBER = BeforeValidator(_not_a_truth_value)
 PositiveInt = Annotated[int, Field(gt=0), NUMBER]
+Layers = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
 PositiveFloat = Annotated[float, Field(gt=0.0), NUMBER]
 NonNegativeFloat = Annotated[float, Field(ge=0.0), NUMBER]
@@ -137,7 +138,7 @@ class AugmentSpec(Strict):
 class HybridStem(Strict):
     """A ResNet (group norm, weight standardisation) whose feature map the Transformer reads."""
 
-    layers: tuple[PositiveInt, ...] = Field((3, 4, 9), description="bottleneck blocks per stage")
+    layers: Layers = Field((3, 4, 9), description="bottleneck blocks per stage")
     width: PositiveInt = 64
 
     @model_validator(mode="after")
@@ -223,7 +224,7 @@ class ResNetSpec(Strict):
 
     family: Literal["resnet"] = "resnet"
     variant: ResNetVariant | None = None
-    layers: tuple[PositiveInt, ...] | None = Field(None, description="residual blocks per stage")
+    layers: Layers | None = Field(None, description="residual blocks per stage")
     block: Literal["basic", "bottleneck"] | None = None
     style: Literal["bn", "bit"] = "bn"
     width: PositiveInt = Field(64, description="channels of the stem; 128 is a BiT 'x2'")

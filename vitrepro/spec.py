@@ -80,7 +80,7 @@ class TrainExperiment(Strict):
     @classmethod
     def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) != len(seeds):
-            raise ValueError(f"seeds holds a number twice: {list(seeds)}")
+            raise ValueError(f"a number stands twice: {list(seeds)}")
         return seeds
 
     @field_validator("factors")
@@ -90,7 +90,7 @@ class TrainExperiment(Strict):
     ) -> dict[str, dict[str, dict[str, Any]]]:
         empty = [factor for factor, levels in factors.items() if not levels]
         if empty:
-            raise ValueError(f"factor {empty[0]} has no levels, so there are no arms")
+            raise ValueError(f"{empty[0]!r} has no levels, so there are no arms")
         number = math.prod(len(levels) for levels in factors.values())
         if number > MAX_ARMS:
             raise ValueError(f"{number:,} arms; an experiment has at most {MAX_ARMS:,}")

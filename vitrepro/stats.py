@@ -75,13 +75,15 @@ def seed_sd(accuracies: Sequence[float], n: int) -> tuple[float, str]:
     From three seeds on it is the sample's, but never below half an image, so that three equal counts do not
     pass for certainty. With fewer it is the binomial standard error at n test images: an upper bound of the
     seed noise where training is stable (Jordan, arXiv 2304.01910), here with one success and one failure
-    added so that 100% is not certain either.
+    added so that 100% is not certain either. Two seeds further apart than the bound allows replace it.
     """
     k = len(accuracies)
+    sd = float(np.std(accuracies, ddof=1)) if k >= 2 else 0.0
     if k >= 3:
-        return max(float(np.std(accuracies, ddof=1)), 50 / n), f"sd of {k} seeds"
+        return max(sd, 50 / n), f"sd of {k} seeds"
     p = (float(np.mean(accuracies)) / 100 * n + 1) / (n + 2)
-    return 100 * math.sqrt(p * (1 - p) / n), "binomial bound"
+    bound = 100 * math.sqrt(p * (1 - p) / n)
+    return (bound, "binomial bound") if bound >= sd else (sd, "sd of 2 seeds")
 
 
 def equivalence_interval(
@@ -94,27 +96,42 @@ def equivalence_interval(
         n: test images behind each.
         reported_sd, reported_runs: the printed spread and its runs; without them ours is assumed, for one run.
     """
-    from scipy.stats import norm, t
-
-    k = len(accuracies)
     sd, source = seed_sd(accuracies, n)
-    other = sd if reported_sd is None else reported_sd
-    se = math.sqrt(sd**2 / k + other**2 / (reported_runs or 1))
-    quantile = float(t.ppf(0.95, k - 1)) if k >= 3 else float(norm.ppf(0.95))
+    half = _half_width(sd, len(accuracies), reported_sd, reported_runs)
     difference = float(np.mean(accuracies)) - reported
-    return Interval(difference - quantile * se, difference + quantile * se, 0.90, source)
+    return Interval(difference - half, difference + half, 0.90, source)
 
 
 def expected_half_width(
     seeds: int, n: int, reported: float, reported_sd: float | None, reported_runs: int | None
 ) -> float:
-    """Half the width that `equivalence_interval` should have, before anything is measured."""
-    from scipy.stats import norm, t
+    """Half the width that `equivalence_interval` should have, before anything is measured.
 
-    p = min(max(reported / 100, 1 / n), 1 - 1 / n)
-    sd = reported_sd if reported_sd is not None else 0.8 * 100 * math.sqrt(p * (1 - p) / n)
-    se = sd * math.sqrt(1 / seeds + 1 / (reported_runs or 1))
-    return se * float(t.ppf(0.95, seeds - 1) if seeds >= 3 else norm.ppf(0.95))
+    With one or two seeds it is known: that of the binomial bound at the reported accuracy. From three on the
+    seeds are expected to vary as the reported runs did, or else by 0.8 of the bound.
+    """
+    sd, _ = seed_sd([reported], n)
+    if seeds >= 3:
+        sd = 0.8 * sd if reported_sd is None else reported_sd
+    return _half_width(sd, seeds, reported_sd, reported_runs)
+
+
+def _half_width(sd: float, seeds: int, reported_sd: float | None, reported_runs: int | None) -> float:
+    """Half a 90% interval of the difference of two means, by Welch and Satterthwaite.
+
+    A binomial bound counts as known, and so does a printed spread of unknown runs. The degrees of freedom are
+    never more than those of our own seeds.
+    """
+    from scipy.stats import t
+
+    ours = sd**2 / seeds
+    theirs = (sd if reported_sd is None else reported_sd) ** 2 / (reported_runs or 1)
+    most = seeds - 1 if seeds >= 3 else math.inf
+    estimated = ours**2 / most
+    if reported_sd is not None and reported_runs is not None and reported_runs >= 2:
+        estimated += theirs**2 / (reported_runs - 1)
+    freedom = min(most, (ours + theirs) ** 2 / estimated if estimated else math.inf)
+    return float(t.ppf(0.95, freedom)) * math.sqrt(ours + theirs)
 
 
 def mcnemar(a: Bools, b: Bools) -> float:
@@ -129,18 +146,22 @@ def mcnemar(a: Bools, b: Bools) -> float:
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
 
 
-def above_chance(correct: int, n: int, num_classes: int) -> float:
-    """One-sided p-value that an accuracy is better than guessing one of equally frequent classes."""
+def above_chance(correct: int, n: int, num_classes: int, commonest: int = 0) -> float:
+    """One-sided p-value that an accuracy is better than guessing.
+
+    Args:
+        commonest: test images of the most frequent class; naming it every time is a guess, too.
+    """
     from scipy.stats import binomtest
 
-    return float(binomtest(correct, n, 1 / num_classes, alternative="greater").pvalue)
+    return float(binomtest(correct, n, max(1 / num_classes, commonest / n), alternative="greater").pvalue)
 
 
 def contrast(arms: Sequence[Bools], weights: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:
     """A weighted sum of arms' accuracies on the same test images, with its interval.
 
     Two sources of chance are held apart and the wider bound is taken on each side: a bootstrap that draws
-    images (the same for all arms) and seeds (within each arm), and, where every arm has two seeds or more,
+    images (the same for all arms) and seeds (within each arm), and, where an arm has two seeds or more,
     Welch's t on the seed means, since a bootstrap of three seeds alone is too narrow. With one seed per
     arm the interval speaks of these trained models only.
 
@@ -159,7 +180,7 @@ def contrast(arms: Sequence[Bools], weights: Sequence[float], level: float = 0.9
     means = [float(a.mean()) * 100 for a in arms]
     estimate = float(np.dot(weights, means))
     interval = _bootstrap(arms, weights, level)
-    if all(len(a) >= 2 for a in arms):
+    if any(len(a) >= 2 for a in arms):
         interval = interval.hull(_welch(arms, weights, level))
     return estimate, interval
 
@@ -167,10 +188,14 @@ def contrast(arms: Sequence[Bools], weights: Sequence[float], level: float = 0.9
 def _bootstrap(arms: Sequence[Bools], weights: Sequence[float], level: float) -> Interval:
     """Percentile interval over images and seeds.
 
+    Two images are added, one that speaks wholly for the contrast and one wholly against it, or models that
+    agree on all of ten images would be equal beyond doubt (Bonett & Price 2012 for a paired difference).
+
     Drawing n images with replacement is a multinomial over the distinct columns of correctness, of which
     there are few: the same distribution as drawing indices, without the indices.
     """
-    rows = np.concatenate(arms)  # (R, n) over all runs
+    favoured = np.concatenate([np.full(len(a), w > 0) for a, w in zip(arms, weights, strict=True)])
+    rows = np.column_stack([np.concatenate(arms), favoured, ~favoured])  # (R, n + 2) over all runs
     columns, counts = np.unique(np.packbits(rows, axis=0), axis=1, return_counts=True)
     patterns = np.unpackbits(columns, axis=0, count=len(rows)).astype(np.float64)  # (R, P)
     n = rows.shape[1]
@@ -195,15 +220,18 @@ def _bootstrap(arms: Sequence[Bools], weights: Sequence[float], level: float) ->
 
 
 def _welch(arms: Sequence[Bools], weights: Sequence[float], level: float) -> Interval:
-    """Welch's t interval of a contrast of seed means, with Satterthwaite's degrees of freedom."""
+    """Welch's t interval of a contrast of seed means, with Satterthwaite's degrees of freedom.
+
+    An arm of one seed enters with the binomial bound, as known.
+    """
     from scipy.stats import t
 
     accuracies = [a.mean(1) * 100 for a in arms]
-    parts = [w**2 * float(np.var(a, ddof=1)) / len(a) for w, a in zip(weights, accuracies, strict=True)]
+    sds = [float(np.std(a, ddof=1)) if len(a) >= 2 else seed_sd(a, arms[0].shape[1])[0] for a in accuracies]
+    parts = [w**2 * sd**2 / len(a) for w, sd, a in zip(weights, sds, accuracies, strict=True)]
     variance = sum(parts)
     estimate = float(sum(w * a.mean() for w, a in zip(weights, accuracies, strict=True)))
-    if variance == 0:
-        return Interval(estimate, estimate, level, "Welch's t")
-    freedom = variance**2 / sum(p**2 / (len(a) - 1) for p, a in zip(parts, accuracies, strict=True))
+    estimated = sum(p**2 / (len(a) - 1) for p, a in zip(parts, accuracies, strict=True) if len(a) >= 2)
+    freedom = variance**2 / estimated if estimated else math.inf
     half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
     return Interval(estimate - half, estimate + half, level, "Welch's t")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -113,6 +114,10 @@ class Store:
             record = Record.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             raise StoreError(f"{path}: damaged record: {first_fault(error)}; {self._advice(run_id)}") from None
+        if (record.type == "train") != isinstance(record.result, TrainResult):
+            raise StoreError(
+                f"{path}: damaged record: of type {record.type} with another's result; {self._advice(run_id)}"
+            )
         if record.run_id != run_id:
             raise StoreError(f"{path}: holds the record of run {record.run_id}; {self._advice(run_id)}")
         return record
@@ -127,7 +132,7 @@ class Store:
 
         path = self.run_dir(run_id) / "predictions.npz"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 ids, predicted, labels = (arrays[k].astype(np.int64) for k in ("ids", "predicted", "labels"))
         except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
             raise StoreError(f"{path}: cannot be read ({error}); {self._advice(run_id)}") from None
@@ -209,8 +214,8 @@ class Store:
             with explain(folder):
                 aside = self.root / "archive"
                 aside.mkdir(exist_ok=True)
-                number = sum(1 for p in aside.glob(f"{run_id}-*"))
-                shutil.move(folder, aside / f"{run_id}-{number}")
+                names = (aside / f"{run_id}-{n}" for n in itertools.count())
+                shutil.move(folder, next(name for name in names if not name.exists()))
 
     def _locked(self, run_id: str) -> bool:
         from filelock import FileLock, Timeout

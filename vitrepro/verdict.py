@@ -15,6 +15,7 @@ import numpy as np
 
 from vitrepro import stats
 from vitrepro.arrays import Bools
+from vitrepro.claims import arms_of
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
@@ -115,8 +116,8 @@ def judge(
         deviations: settings changed by hand, as the runs list them.
 
     Returns:
-        ERROR if a run failed, was incomplete or saw other images than the rest; NOT_RUN if one is missing;
-        else what the kind of claim decides, capped where the runs deviate.
+        ERROR if a run failed, was incomplete, saw other images than the rest or is another run over again;
+        NOT_RUN if one is missing; else what the kind of claim decides, capped where the runs deviate.
     """
     entry = claim.scales.entries()[scale_name]
     assert entry.expect is not None
@@ -128,23 +129,32 @@ def judge(
     if failed:
         return undecided(Outcome.ERROR, f"{len(failed)} of {len(measured)} runs failed; {failed[0]}")
     missing = [m for m in measured if m.record is None]
-    if missing or not measured:
-        return undecided(Outcome.NOT_RUN, f"{len(measured) - len(missing)} of {len(measured)} runs are stored")
+    unplanned = {arm for _, arm in arms_of(entry.expect)} - {m.arm for m in measured}
+    if missing or unplanned:
+        none = f"; none was planned of {', '.join(sorted(unplanned))}" if unplanned else ""
+        return undecided(Outcome.NOT_RUN, f"{len(measured) - len(missing)} of {len(measured)} runs are stored{none}")
     broken = next(_inconsistencies(measured), None)
     if broken:
         return undecided(Outcome.ERROR, broken)
 
-    findings = tuple(_findings(claim, entry, _by_arm(measured)))
+    arms = _by_arm(measured)
+    findings = tuple(_findings(claim, entry, arms))
     outcome = combine(f.outcome for f in findings)
     reason = _first_reason(findings, outcome)
     trained = [m.record.result for m in measured if m.record and isinstance(m.record.result, TrainResult)]
-    seeds = len({m.seed for m in measured}) if trained else None
+    seeds = min(len(a.correct) for a in arms.values()) if trained else None
     qualifiers = []
     if trained:
         assert seeds is not None
         if seeds < max(registered_seeds, 3):
             less = f" of {registered_seeds}" if seeds < registered_seeds else ""
             qualifiers.append(f"{seeds}{less} seed{'s' if seeds > 1 or less else ''}")
+        same = [name for name, a in arms.items() if len(a.correct) < a.runs]
+        if same:
+            qualifiers.append(f"seeds that agree on every image count once: {', '.join(same)}")
+        guessing = [name for name, a in arms.items() if not a.learned]
+        if guessing:
+            qualifiers.append(f"not above chance: {', '.join(guessing)}")
         partial = next((r for r in trained if r.n < r.complete_n), None)
         if partial:
             qualifiers.append(f"partial test set: {partial.n} of {partial.complete_n}")
@@ -168,15 +178,16 @@ def judge(
 
 
 def cannot_pass(claim: Claim, scale_name: str | None, runs: Sequence[Run]) -> str | None:
-    """Why no measurement with this many seeds and test images could PASS, or None.
+    """Why this many seeds and test images cannot be expected to PASS, or None.
 
-    For two-sided value claims: half the interval, expected from the printed spread or from 0.8 of the
-    binomial bound, must be smaller than the margin.
+    For two-sided value claims: half the expected interval must be smaller than the margin.
     """
     entry = claim.scales.entries().get(scale_name or "")
     if entry is None or not isinstance(entry.expect, ValueExpect) or claim.reported is None:
         return None
     for name, check in entry.expect.cells.items():
+        if check.direction == "at_least":
+            continue  # a better accuracy makes up for any width
         recipes = [r.config for r in runs if r.arm == check.arm and isinstance(r.config, Recipe)]
         cell = claim.reported.cells[name]
         half = stats.expected_half_width(len(recipes), recipes[0].test_size, cell.value, cell.sd, cell.runs)
@@ -208,7 +219,8 @@ def _at_least(entry: Scale) -> bool:
 
 def _inconsistencies(measured: Sequence[Measured]) -> Iterator[str]:
     """Why the stored runs cannot be held against each other, if so."""
-    images: set[tuple[str, str]] = set()
+    images: set[tuple[str, str, bytes, bytes]] = set()
+    answers: dict[tuple[str, bytes], str] = {}
     for m in measured:
         assert m.record is not None
         result = m.record.result
@@ -226,17 +238,30 @@ def _inconsistencies(measured: Sequence[Measured]) -> Iterator[str]:
             stored = int(m.predictions.correct.sum())
             yield f"{name}: the record counts {result.correct} correct, its predictions {stored}"
             return
-        images.add((result.test_sha256, result.ids_sha256))
+        p, order = m.predictions, np.argsort(ids)
+        images.add((result.test_sha256, result.ids_sha256, ids[order].tobytes(), p.labels[order].tobytes()))
+        twin = answers.setdefault((result.weights_sha256, p.predicted[order].tobytes()), name)
+        if twin != name:
+            yield f"{twin} and {name} ended with the same weights: they are one run, not two"
+            return
     if len(images) > 1:
         yield "the runs were evaluated on different images; run them again with --fresh on the same data"
 
 
 @dataclass(frozen=True)
 class _Arm:
-    """Runs of one arm: correctness (K, n), classes, and quantities of an analytic arm."""
+    """Runs of one arm, or the quantities of an analytic one.
+
+    Attributes:
+        correct: (K, n), seeds by images ascending by id; seeds that agree on every image stand here once.
+        runs: how many seeds there were.
+        commonest: test images of the most frequent class.
+    """
 
     correct: Bools
+    runs: int
     num_classes: int
+    commonest: int
     quantities: Mapping[str, float]
 
     @property
@@ -244,10 +269,20 @@ class _Arm:
         return [float(a) * 100 for a in self.correct.mean(1)]
 
     @property
+    def mean(self) -> float:
+        return float(np.mean(self.accuracies))
+
+    @property
+    def chance(self) -> float:
+        """What guessing gives, percent."""
+        return 100 * max(1 / self.num_classes, self.commonest / self.correct.shape[1])
+
+    @property
     def learned(self) -> bool:
         """Every seed is better than guessing."""
         n = self.correct.shape[1]
-        return all(stats.above_chance(int(row.sum()), n, self.num_classes) < ALPHA for row in self.correct)
+        ps = (stats.above_chance(int(row.sum()), n, self.num_classes, self.commonest) for row in self.correct)
+        return all(p < ALPHA for p in ps)
 
 
 def _by_arm(measured: Sequence[Measured]) -> dict[str, _Arm]:
@@ -256,15 +291,20 @@ def _by_arm(measured: Sequence[Measured]) -> dict[str, _Arm]:
         groups[m.arm].append(m)
     arms = {}
     for name, members in groups.items():
-        rows, num_classes, quantities = [], 2, {}
+        rows: dict[bytes, Bools] = {}
+        num_classes, commonest = 2, 0
+        quantities: Mapping[str, float] = {}
         for m in members:
             assert m.record is not None
             if isinstance(m.record.result, AnalyticResult):
                 quantities = m.record.result.quantities
             elif m.predictions is not None:
-                rows.append(m.predictions.correct[np.argsort(m.predictions.ids)])
+                row = m.predictions.correct[np.argsort(m.predictions.ids)]
+                rows[row.tobytes()] = row
                 num_classes = m.record.result.num_classes
-        arms[name] = _Arm(np.stack(rows) if rows else np.zeros((0, 0), bool), num_classes, quantities)
+                commonest = int(np.bincount(m.predictions.labels).max())
+        correct = np.stack(list(rows.values())) if rows else np.zeros((0, 0), bool)
+        arms[name] = _Arm(correct, len(members), num_classes, commonest, quantities)
     return arms
 
 
@@ -280,18 +320,18 @@ def _findings(claim: Claim, entry: Scale, arms: Mapping[str, _Arm]) -> Iterable[
         case OrderingExpect() as expect:
             for c in expect.all:
                 label = f"{c.greater} - {c.than}"
-                yield _exceeds(label, {c.greater: 1, c.than: -1}, c.by, arms, (c.greater,))
+                yield _exceeds(label, {c.greater: 1, c.than: -1}, c.by, arms, (c.greater, c.than))
         case TrendExpect(increasing=None) as expect:
             assert expect.larger_gain
             assert expect.than
             (low, high), (other_low, other_high) = expect.larger_gain, expect.than
             label = f"({high} - {low}) - ({other_high} - {other_low})"
             weights = {high: 1, low: -1, other_high: -1, other_low: 1}
-            yield _exceeds(label, weights, expect.by, arms, (high,))
+            yield _exceeds(label, weights, expect.by, arms, (high, other_high))
         case TrendExpect() as expect:
             assert expect.increasing
             for a, b in zip(expect.increasing, expect.increasing[1:], strict=False):
-                yield _exceeds(f"{b} - {a}", {b: 1, a: -1}, expect.by, arms, (b,))
+                yield _exceeds(f"{b} - {a}", {b: 1, a: -1}, expect.by, arms, (b, a))
         case EquivalenceExpect() as expect:
             for i, a in enumerate(expect.equal):
                 for b in expect.equal[i + 1 :]:
@@ -318,8 +358,7 @@ def _exact(name: str, check: ExactCheck, cell: Cell, arm: _Arm) -> Finding:
 
 def _value(name: str, check: ValueCheck, cell: Cell, arm: _Arm) -> Finding:
     n = arm.correct.shape[1]
-    accuracies, margin = arm.accuracies, check.margin
-    mean = float(np.mean(accuracies))
+    accuracies, mean, margin = arm.accuracies, arm.mean, check.margin
     i = stats.equivalence_interval(accuracies, n, cell.value, cell.sd, cell.runs)
     if check.direction == "at_least":
         outcome = Outcome.PASS if i.low > -margin else Outcome.FAIL if i.high < -margin else Outcome.INCONCLUSIVE
@@ -347,15 +386,21 @@ def _value(name: str, check: ValueCheck, cell: Cell, arm: _Arm) -> Finding:
 
 
 def _exceeds(
-    label: str, weights: Mapping[str, float], by: float, arms: Mapping[str, _Arm], must_learn: Sequence[str]
+    label: str, weights: Mapping[str, float], by: float, arms: Mapping[str, _Arm], rivals: tuple[str, str]
 ) -> Finding:
+    """Whether a contrast is above `by`.
+
+    Args:
+        rivals: the arm that must be high for it, and the one that must not.
+    """
     used = [arms[name] for name in weights]
     difference, i = stats.contrast([a.correct for a in used], list(weights.values()))
     single = len(used) == 2 and all(len(a.correct) == 1 for a in used)
     p = stats.mcnemar(used[0].correct[0], used[1].correct[0]) if single else None
-    if i.low > by and (p is None or p < ALPHA):
+    differ = p is None or p < ALPHA
+    if i.low > by and differ:
         outcome = Outcome.PASS
-    elif i.high < by:
+    elif i.high < by and (differ or by > 0):
         outcome = Outcome.FAIL
     else:
         outcome = Outcome.INCONCLUSIVE
@@ -365,14 +410,24 @@ def _exceeds(
         f"{'minimum gap of ' + format(by, 'g') if by else 'zero line'}"
         + (f"; exact McNemar p = {p:.2g}" if p is not None else "")
     )
+    winner, other = (arms[name] for name in rivals)
+    must_learn = rivals if len(used) == 4 else rivals[:1]  # to gain less than another arm, one must gain at all
     guessing = [name for name in must_learn if not arms[name].learned]
+    forced = None
     if outcome is Outcome.PASS and guessing:
-        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {guessing[0]} is not above chance"
+        forced = f"{guessing[0]} is not above chance"
+    elif outcome is Outcome.PASS and difference - (100 - other.mean) > by:
+        forced = f"{rivals[1]} has {100 - other.mean:.2f} points left to 100%, so no better one could have failed it"
+    elif outcome is Outcome.FAIL and difference + (100 - winner.mean) < (0 if i.high < 0 else by):
+        forced = f"{rivals[0]} has {100 - winner.mean:.2f} points left to 100%, so no better one could have passed"
+    if forced:
+        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {forced}"
     return Finding(label, outcome, difference, i, None, by, because)
 
 
 def _equal(a: str, b: str, within: float, arms: Mapping[str, _Arm]) -> Finding:
-    difference, i = stats.contrast([arms[a].correct, arms[b].correct], [1, -1], level=0.90)
+    first, second = arms[a], arms[b]
+    difference, i = stats.contrast([first.correct, second.correct], [1, -1], level=0.90)
     if -within < i.low and i.high < within:
         outcome, where = Outcome.PASS, "inside"
     elif i.low > within or i.high < -within:
@@ -383,9 +438,24 @@ def _equal(a: str, b: str, within: float, arms: Mapping[str, _Arm]) -> Finding:
         f"{a} - {b}: {difference:+.2f} points, 90% interval {i.low:+.2f} to {i.high:+.2f} ({i.method}), {where} "
         f"the margin of {within:g}"
     )
-    if outcome is Outcome.PASS and not (arms[a].learned and arms[b].learned):
-        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but an arm is not above chance"
+    empty = _empty_equality(first, second, within) if outcome is Outcome.PASS else None
+    if empty:
+        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {empty}"
     return Finding(f"{a} - {b}", outcome, difference, i, None, within, because)
+
+
+def _empty_equality(a: _Arm, b: _Arm, within: float) -> str | None:
+    """Why two equal arms show nothing, if so: models that guess or make no error would be as equal."""
+    lower = min(a.mean, b.mean)
+    if not (a.learned and b.learned):
+        return "an arm is not above chance"
+    if lower - max(a.chance, b.chance) <= 2 * within:
+        return f"the margin is not below half the distance to chance, {max(a.chance, b.chance):.2f}"
+    if 100 - lower <= within:
+        return "a model without a single error would be as equal"
+    if {row.tobytes() for row in a.correct} & {row.tobytes() for row in b.correct}:
+        return "they are right on exactly the same images, as if one model were tested twice"
+    return None
 
 
 def _first_reason(findings: Sequence[Finding], outcome: Outcome) -> str:

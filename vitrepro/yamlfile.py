@@ -27,6 +27,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # the core schema of YAML 1.2: decimal integers and floats, true, false, null; all else is text
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WORDS: dict[str, Any] = {
     "": None,
     "~": None,
@@ -71,10 +72,11 @@ def read(path: Path, shown: str | None = None) -> Document:
     """
     name = shown or str(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ClaimFileError([f"{name}: {size:,} bytes; a claim file has at most {MAX_BYTES:,}"])
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # never all of a device that has no end
+        if len(content) > MAX_BYTES:
+            raise ClaimFileError([f"{name}: a claim file has at most {MAX_BYTES:,} bytes, this one has more"])
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ClaimFileError([f"{name}: not UTF-8 text (byte {error.start})"]) from None
     except OSError as error:
@@ -86,6 +88,11 @@ def parse(text: str, path: str = "<text>") -> Document:
     """Parse text as one YAML document; see `read` for what is refused."""
     if len(text) > MAX_BYTES:  # text of --set comes here without a file
         raise ClaimFileError([f"{path}: {len(text):,} characters; at most {MAX_BYTES:,} are read"])
+    unprintable = _UNPRINTABLE.search(text)
+    if unprintable:
+        before = text[: unprintable.start()]
+        where = f"{path}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+        raise ClaimFileError([f"{where}: not valid YAML: character {unprintable[0]!r} is not text"])
     builder = _Builder(path)
     try:
         for event in yaml.parse(text, Loader=_Loader):

@@ -54,7 +54,7 @@ def everything(lab: Lab) -> None:
         lab.verify(claim_id, numbers)
     gain = {"larger_gain": ["vit-n100", "vit-n1000"], "than": ["resnet-n100", "resnet-n1000"]}
     lab.say(claim("vit/f4-data", "trend", gain, experiment="training-sizes"))
-    starts = {"vit-n100": 300, "vit-n1000": 700, "resnet-n100": 420, "resnet-n1000": 690}
+    starts = {"vit-n100": 300, "vit-n1000": 700, "resnet-n100": 380, "resnet-n1000": 690}
     lab.verify("vit/f4-data", {arm: [k, k + 3, k + 5] for arm, k in starts.items()})
     checks = {"b16": {"arm": "b16", "quantity": "parameters_m", "relative_tolerance": 0.01}}
     layers = {"unit": "millions", "cells": {"b16": 86}}

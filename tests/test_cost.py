@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitrepro import flops
+from vitrepro.cost import START_SECONDS, Timings, images, run_flops, total
+from vitrepro.plan import Run
+from vitrepro.recipe import Recipe
+from vitrepro.record import Environment, Record, TrainResult
+from vitrepro.spec import AnalyticArm
+
+VIT = {"family": "vit", "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+COUNTED = Run("counts", "b16", 0, AnalyticArm.model_validate({"model": VIT, "quantities": ["depth"]}))
+
+
+def run(steps: int = 100, batch_size: int = 10, seed: int = 0, model: Any = VIT, **data: Any) -> Run:
+    values = {
+        "data": {"name": "digits", **data},
+        "model": model,
+        "train": {"steps": steps, "batch_size": batch_size, "lr": 0.1, "precision": "fp32"},
+    }
+    return Run("models", "arm", seed, Recipe.model_validate(values))
+
+
+def record(
+    of: Run, train_seconds: float = 2.0, eval_seconds: float = 0.5, device: str = "here", **result: Any
+) -> Record:
+    """What a run left behind: 500 training images and 797 test images a second, unless said otherwise."""
+    assert isinstance(of.config, Recipe)
+    measured: dict[str, Any] = {
+        "n": 797,
+        "correct": 700,
+        "complete_n": 797,
+        "num_classes": 10,
+        "parameters": 1,
+        "train_images": 1000,
+        "steps": of.config.steps,
+        "skipped_steps": 0,
+        "effective_batch": of.config.train.batch_size,
+        "micro_batch": of.config.train.batch_size,
+        "precision": "fp32",
+        "final_loss": 0.1,
+        "dev_correct": None,
+        "dev_n": None,
+        "train_seconds": train_seconds,
+        "eval_seconds": eval_seconds,
+    }
+    hashes = dict.fromkeys(("ids_sha256", "train_sha256", "test_sha256", "weights_sha256"), "0")
+    return Record(
+        run_id=of.id,
+        type="train",
+        experiment=of.experiment,
+        arm=of.arm,
+        seed=of.seed,
+        config=of.config.model_dump(mode="json"),
+        config_hash=of.config_hash,
+        claims={},
+        result=TrainResult(**{**measured, **hashes, **result}),
+        environment=Environment(
+            vitrepro="0",
+            git_revision=None,
+            python="3",
+            packages={},
+            platform="p",
+            device="cpu",
+            device_name=device,
+            threads=1,
+        ),
+        started_at="2026-01-01T00:00:00+00:00",
+        wall_seconds=3.0,
+    )
+
+
+def test_time_is_images_over_the_measured_rates() -> None:
+    timings = Timings([record(run())], "here")
+    assert timings.seconds(run(steps=1000)) == pytest.approx(START_SECONDS + 10_000 / 500 + 797 / (797 / 0.5))
+    assert timings.seconds(run(seed=9, train_images=100)) == timings.seconds(run())
+
+
+def test_records_of_another_device_do_not_count() -> None:
+    assert Timings([record(run(), device="there")], "here").seconds(run()) is None
+    both = Timings([record(run()), record(run(), train_seconds=200, device="there")], "here")
+    assert both.seconds(run()) == Timings([record(run())], "here").seconds(run())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        run(model={**VIT, "depth": 3}),
+        run(model={**VIT, "image_size": 16}),
+        run(batch_size=20),
+        run(name="cifar10"),
+    ],
+)
+def test_a_model_that_was_never_timed_here_gives_none(other: Run) -> None:
+    timings = Timings([record(run())], "here")
+    assert timings.seconds(run()) is not None
+    assert timings.seconds(other) is None
+    assert total([run(), other], timings, slots=1).seconds is None
+
+
+@pytest.mark.parametrize("result", [{"resumed_at": (50,)}, {"train_seconds": 0.0}, {"eval_seconds": 0.0}])
+def test_a_run_that_was_interrupted_or_not_timed_says_nothing_of_speed(result: dict[str, Any]) -> None:
+    assert Timings([record(run(), **result)], "here").seconds(run()) is None
+
+
+def test_the_last_of_several_records_of_a_model_counts() -> None:
+    slow_then_fast = [record(run(), train_seconds=20.0), record(run(seed=1), train_seconds=2.0)]
+    assert Timings(slow_then_fast, "here").seconds(run()) == Timings([record(run())], "here").seconds(run())
+
+
+def test_a_record_whose_recipe_is_no_longer_one_is_passed_over() -> None:
+    old = record(run())
+    old = old.model_copy(update={"config": {**old.config, "left_over": 1}})
+    assert Timings([old], "here").seconds(run()) is None
+
+
+def test_counting_takes_seconds_and_no_images() -> None:
+    priced = total([COUNTED], Timings([], "here"), slots=1)
+    assert (priced.runs, priced.train_images, priced.test_images, priced.flops) == (1, 0, 0, 0.0)
+    assert priced.seconds is not None
+    assert 0 < priced.seconds < 60
+
+
+def test_images_count_repetitions_and_a_partial_test_set() -> None:
+    assert images(run(steps=300, batch_size=7)) == (2100, 797)
+    assert images(run(test_images=50)) == (1000, 50)
+    assert images(run(classes=[0, 1])) == (1000, 159)
+
+
+def test_flops_are_three_passes_a_training_image_and_one_a_test_image() -> None:
+    of = run()
+    assert isinstance(of.config, Recipe)
+    macs = flops.forward_macs(of.config.model, image_size=8, channels=1, num_classes=10)
+    assert macs is not None
+    assert run_flops(of) == pytest.approx(2 * macs * (3 * 1000 + 797))
+
+
+def test_a_model_without_a_closed_form_has_no_flops() -> None:
+    library = run(model={"family": "timm", "name": "resnet18"})
+    assert run_flops(library) is None
+    assert total([run(), library], Timings([], "here"), slots=1).flops is None
+
+
+def test_nothing_costs_nothing() -> None:
+    priced = total([], Timings([], "here"), slots=2)
+    assert (priced.runs, priced.flops, priced.seconds) == (0, 0, 0.0)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=8), st.integers(1, 16))
+def test_slots_share_the_time_but_no_run_is_split(steps: list[int], slots: int) -> None:
+    timings = Timings([record(run())], "here")
+    runs = [run(steps=s, seed=i) for i, s in enumerate(steps)]
+    each = [s for s in (timings.seconds(r) for r in runs) if s is not None]
+    found = total(runs, timings, slots).seconds
+    assert found is not None
+    assert found == pytest.approx(max(sum(each) / slots, max(each)))
+    assert max(each) <= found <= sum(each) + 1e-9

@@ -1,0 +1,695 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from verdict_cases import (
+    CLASSES,
+    claim,
+    counted,
+    equivalence,
+    gain,
+    increasing,
+    judged,
+    ordering,
+    right,
+    runs,
+    trained,
+    value,
+)
+
+from vitrepro import stats
+from vitrepro.arrays import Bools
+from vitrepro.plan import Run
+from vitrepro.recipe import Recipe
+from vitrepro.record import AnalyticResult, Deviation, Measured, Predictions
+from vitrepro.spec import Claim
+from vitrepro.verdict import Finding, Outcome, Verdict, cannot_pass, combine, infeasible, judge
+
+PASS, FAIL, EXCEEDS, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.EXCEEDS, Outcome.INCONCLUSIVE
+FEWER_STEPS = Deviation(path="train.steps", used="100", registered="1000", weaker=True)
+OTHER_RATE = Deviation(path="train.lr", used="0.1", registered="0.001")
+
+HIGH, LOW = right([80, 81, 82], who=1), right([70, 71, 72], who=2)
+APART = {"a": HIGH, "b": LOW}
+ALIKE = {"a": right([80, 81, 80.5], who=1), "b": right([80.5, 80.2, 80.8], who=2)}
+
+
+@pytest.fixture(autouse=True)
+def _quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "DRAWS", 2_000)
+
+
+def ours(*percents: float, n: int = 10_000) -> dict[str, Bools]:
+    """One arm, `ours`, with these accuracies."""
+    return {"ours": right(percents, n)}
+
+
+def finding(verdict: Verdict) -> Finding:
+    (only,) = verdict.findings
+    return only
+
+
+def edited(measured: list[Measured], index: int, **change: Any) -> list[Measured]:
+    return [dataclasses.replace(m, **change) if i == index else m for i, m in enumerate(measured)]
+
+
+# --- what must be there before anything is decided ----------------------------------------------
+
+
+def test_a_failed_run_is_an_error_that_names_it():
+    measured = edited(runs(APART), 4, record=None, predictions=None, error="loss is not finite at step 12")
+    verdict = judged(ordering(), measured)
+    assert verdict.outcome is Outcome.ERROR
+    assert verdict.reason == "1 of 6 runs failed; b seed 1: loss is not finite at step 12"
+    assert verdict.findings == ()
+
+
+def test_a_failed_run_comes_before_a_missing_one():
+    measured = edited(edited(runs(APART), 0, record=None), 5, record=None, error="out of memory")
+    assert judged(ordering(), measured).outcome is Outcome.ERROR
+
+
+def test_a_missing_run_is_not_run_with_counts():
+    measured = edited(edited(runs(APART), 0, record=None), 5, record=None)
+    verdict = judged(ordering(), measured)
+    assert (verdict.outcome, verdict.reason) == (Outcome.NOT_RUN, "4 of 6 runs are stored")
+    assert verdict.support == "undecided"
+    assert verdict.findings == ()
+
+
+def test_no_run_at_all_is_not_run():
+    assert judged(ordering(), []).outcome is Outcome.NOT_RUN
+
+
+def test_an_arm_without_planned_runs_is_not_run():
+    verdict = judged(ordering(), {"a": HIGH})
+    assert verdict.outcome is Outcome.NOT_RUN
+    assert "none was planned of b" in verdict.reason
+
+
+def test_the_reason_of_an_infeasible_claim_is_kept():
+    verdict = infeasible(ordering(), "paper: JFT-300M is private")
+    assert (verdict.outcome, verdict.reason) == (Outcome.INFEASIBLE, "paper: JFT-300M is private")
+    assert verdict.support == "undecided"
+
+
+def error(measured: list[Measured]) -> str:
+    verdict = judged(ordering(), measured)
+    assert verdict.outcome is Outcome.ERROR
+    assert verdict.findings == ()
+    return verdict.reason
+
+
+def test_missing_predictions_are_an_error():
+    assert "a seed 0" in error(edited(runs(APART), 0, predictions=None))
+
+
+def with_predictions(measured: list[Measured], index: int, change: Any) -> list[Measured]:
+    """One run's arrays changed by a function of one array."""
+    old = measured[index].predictions
+    assert old is not None
+    new = Predictions(change(old.ids), change(old.predicted), change(old.labels))
+    return edited(measured, index, predictions=new)
+
+
+def test_predictions_for_part_of_the_counted_images_are_an_error():
+    reason = error(with_predictions(runs(APART), 3, lambda x: x[:-1]))
+    assert "b seed 0" in reason
+    assert "999 different images stored of 1000" in reason
+
+
+def test_an_image_counted_twice_is_an_error():
+    reason = error(with_predictions(runs(APART), 1, lambda x: np.concatenate([x[:-1], x[:1]])))
+    assert "999 different images stored of 1000" in reason
+
+
+def test_a_count_that_the_predictions_do_not_bear_out_is_an_error():
+    assert "counts 900 correct, its predictions 800" in error(runs(APART, correct=900))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"test_sha256": "other pixels"},
+        {"ids_sha256": "other ids"},
+        {"ids": np.arange(1, 1001)},
+        {"labels": (np.arange(1000) + 1) % CLASSES},
+    ],
+    ids=lambda o: next(iter(o)),
+)
+def test_arms_on_different_images_are_an_error(other: dict[str, Any]):
+    measured = trained("a", HIGH) + trained("b", LOW, **other)
+    assert "different images" in error(measured)
+
+
+def test_arms_on_different_numbers_of_images_are_an_error():
+    assert "different images" in error(runs({"a": HIGH, "b": right([70] * 3, n=500)}))
+
+
+def test_the_order_in_which_images_were_stored_does_not_matter():
+    shuffled = np.random.default_rng(0).permutation(1000)
+    measured = with_predictions(runs(APART), 0, lambda x: x[shuffled])
+    assert judged(ordering(), measured).findings == judged(ordering(), APART).findings
+
+
+# --- partial test sets and changed settings -----------------------------------------------------
+
+DECIDED: list[tuple[Claim, Mapping[str, Bools], Outcome]] = [
+    (ordering(), APART, PASS),
+    (ordering(), {"a": LOW, "b": HIGH}, FAIL),
+    (equivalence(4.0), ALIKE, PASS),
+    (equivalence(4.0), APART, FAIL),
+    (value(80.0, 5.0), ours(80, 80.2, 80.1), PASS),
+    (value(60.0, 5.0), ours(80, 80.2, 80.1), EXCEEDS),
+    (value(90.0, 5.0, "at_least"), ours(80, 80.2, 80.1), FAIL),
+    (value(70.0, 5.0, "at_least"), ours(80, 80.2, 80.1), PASS),
+]
+
+
+@pytest.mark.parametrize(("claim", "arms", "outcome"), DECIDED)
+def test_part_of_the_test_set_decides_nothing(claim: Claim, arms: Mapping[str, Bools], outcome: Outcome):
+    n = next(iter(arms.values())).shape[1]
+    assert judged(claim, arms).outcome is outcome
+    verdict = judged(claim, arms, complete_n=n + 1)
+    assert verdict.outcome is INCONCLUSIVE
+    assert f"partial test set: {n} of {n + 1}" in verdict.qualifiers
+    assert f"it would have been {outcome.value}" in verdict.reason
+    assert judged(claim, arms, complete_n=n + 1, deviations=[FEWER_STEPS]).outcome is INCONCLUSIVE
+
+
+def test_one_arm_on_part_of_the_test_set_is_enough_to_decide_nothing():
+    measured = trained("a", HIGH) + trained("b", LOW, complete_n=2000)
+    assert judged(ordering(), measured).outcome is INCONCLUSIVE
+
+
+@pytest.mark.parametrize("percent", [0, 10, 50, 100])
+def test_a_smoke_run_of_32_images_passes_nothing(percent: float):
+    arms = {"a": right([100], 32), "b": right([percent], 32, who=1)}
+    for by in (0.0, 1.0):
+        assert judged(ordering(by), arms, complete_n=10_000).outcome is INCONCLUSIVE
+    assert judged(value(percent, 5), {"ours": arms["b"]}, complete_n=10_000).outcome is INCONCLUSIVE
+
+
+@pytest.mark.parametrize("deviation", [FEWER_STEPS, OTHER_RATE])
+@pytest.mark.parametrize(("claim", "arms", "outcome"), DECIDED)
+def test_a_setting_changed_by_hand_decides_nothing_but_an_at_least_claim_met_with_less(
+    claim: Claim, arms: Mapping[str, Bools], outcome: Outcome, deviation: Deviation
+):
+    verdict = judged(claim, arms, [deviation])
+    at_least = any(f.reported == 70.0 for f in verdict.findings)
+    kept = outcome is PASS and at_least and deviation.weaker
+    assert verdict.outcome is (PASS if kept else INCONCLUSIVE)
+    assert f"deviates: {deviation}" in verdict.qualifiers
+
+
+def test_one_stronger_setting_among_weaker_ones_decides_nothing():
+    claim, arms, _ = DECIDED[-1]
+    assert judged(claim, arms, [FEWER_STEPS, OTHER_RATE]).outcome is INCONCLUSIVE
+
+
+def test_a_claim_with_a_two_sided_cell_is_not_met_with_less():
+    cells = {
+        "x": {"arm": "ours", "margin": 5, "direction": "at_least"},
+        "y": {"arm": "ours", "margin": 5, "direction": "two_sided"},
+    }
+    mixed = claim("value", {"cells": cells}, {"x": 70.0, "y": 80.0})
+    assert judged(mixed, ours(80, 80.2, 80.1)).outcome is PASS
+    assert judged(mixed, ours(80, 80.2, 80.1), [FEWER_STEPS]).outcome is INCONCLUSIVE
+
+
+def test_qualifiers_stand_beside_the_outcome_each_by_itself():
+    verdict = judged(ordering(), {"a": HIGH[:1], "b": LOW[:1]}, [OTHER_RATE], complete_n=1200)
+    assert verdict.qualifiers == (
+        "1 of 3 seeds",
+        "partial test set: 1000 of 1200",
+        "deviates: train.lr 0.1, registered 0.001",
+    )
+    assert verdict.outcome is INCONCLUSIVE
+
+
+# --- seeds --------------------------------------------------------------------------------------
+
+
+def qualifiers(arms: Mapping[str, Bools], registered: int) -> tuple[str, ...]:
+    return judge(ordering(), "gpu", runs(arms), registered_seeds=registered).qualifiers
+
+
+def test_fewer_than_three_seeds_and_fewer_than_registered_are_labelled():
+    def first(k: int) -> dict[str, Bools]:
+        return {arm: rows[:k] for arm, rows in APART.items()}
+
+    assert qualifiers(first(1), 1) == ("1 seed",)
+    assert qualifiers(first(2), 2) == ("2 seeds",)
+    assert qualifiers(first(3), 3) == ()
+    assert qualifiers(first(1), 3) == ("1 of 3 seeds",)
+    assert qualifiers(first(3), 5) == ("3 of 5 seeds",)
+
+
+def test_a_single_seed_ordering_passes_with_its_label():
+    verdict = judged(ordering(), {"a": HIGH[:1], "b": LOW[:1]})
+    assert (verdict.outcome, verdict.seeds) == (PASS, 1)
+    assert "1 of 3 seeds" in verdict.qualifiers
+    assert "these trained models" in verdict.reason
+    assert "exact McNemar p =" in verdict.reason
+
+
+def test_the_arm_with_the_fewest_seeds_is_counted():
+    verdict = judged(ordering(), {"a": HIGH, "b": LOW[:1]})
+    assert verdict.seeds == 1
+    assert "1 of 3 seeds" in verdict.qualifiers
+
+
+def test_a_run_stored_again_under_another_seed_is_an_error():
+    measured = trained("a", HIGH[[0, 0, 1]], weights_sha256="the same") + trained("b", LOW)
+    reason = judged(ordering(), measured).reason
+    assert "a seed 0" in reason
+    assert "a seed 1" in reason
+    assert "one run, not two" in reason
+
+
+def test_two_arms_that_are_one_run_are_an_error():
+    same = right([80])
+    for asked in (equivalence(), ordering()):
+        assert judged(asked, {"a": same, "b": same}, weights_sha256="the same").outcome is Outcome.ERROR
+
+
+def test_seeds_that_agree_on_every_image_count_once():
+    thrice = {"ours": right([90])[[0, 0, 0]]}
+    verdict = judged(value(90.0, 1.0), thrice)
+    assert verdict.seeds == 1
+    assert verdict.qualifiers == ("1 of 3 seeds", "seeds that agree on every image count once: ours")
+    alone = judged(value(90.0, 1.0), {"ours": right([90])})
+    assert finding(verdict) == finding(alone)
+    assert verdict.outcome is alone.outcome is INCONCLUSIVE
+
+
+def test_an_arm_whose_seeds_agree_does_not_hide_the_noise_of_the_other():
+    """100% three times against 60, 90 and 99%: the mean gap of 17 points is less than its own uncertainty."""
+    verdict = judged(ordering(), {"a": right([100, 100, 100]), "b": right([60, 90, 99], who=1)})
+    assert verdict.outcome is INCONCLUSIVE
+    assert "Welch" in verdict.reason
+
+
+# --- chance and the ceiling ---------------------------------------------------------------------
+
+
+def test_a_winner_at_chance_passes_no_ordering():
+    arms = {"a": right([10.2, 10.5, 10.9], 10_000), "b": right([2, 2.1, 2.2], 10_000)}
+    verdict = judged(ordering(), arms)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "a is not above chance" in verdict.reason
+    assert judged(ordering(), {"a": arms["a"] | right([13] * 3, 10_000), "b": arms["b"]}).outcome is PASS
+
+
+def test_a_winner_with_one_collapsed_seed_passes_no_ordering():
+    arms = {"a": right([95, 94, 10]), "b": right([1, 1.1, 1.2], who=1)}
+    assert judged(ordering(), arms).outcome is INCONCLUSIVE
+
+
+def test_a_loser_at_chance_is_named():
+    verdict = judged(ordering(), {"a": HIGH, "b": right([10, 10.1, 10.2])})
+    assert verdict.outcome is PASS
+    assert verdict.qualifiers == ("not above chance: b",)
+
+
+def test_arms_at_chance_are_not_equivalent():
+    verdict = judged(equivalence(3.0), {"a": right([10, 10.1, 10.2]), "b": right([10, 10.1, 10.2], who=1)})
+    assert verdict.outcome is INCONCLUSIVE
+    assert "not above chance" in verdict.reason
+
+
+def test_always_naming_the_commonest_class_is_not_learning():
+    labels = np.where(np.arange(1000) < 300, 0, np.arange(1000) % CLASSES)
+    share = float((labels == 0).mean())
+    rows = np.stack([labels == 0, labels == 0])
+    measured = trained("a", rows[:1], labels=labels) + trained("b", rows[:1], labels=labels)
+    verdict = judged(equivalence(3.0), measured)
+    assert share > 0.3
+    assert verdict.outcome is INCONCLUSIVE
+    assert verdict.qualifiers[-1] == "not above chance: a, b"
+
+
+def test_a_margin_that_reaches_half_way_to_chance_shows_no_equivalence():
+    barely = {"a": right([14, 14.1, 14.2], 10_000), "b": right([14, 14.1, 14.2], 10_000, who=1)}
+    verdict = judged(equivalence(2.5), barely)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "half the distance to chance" in verdict.reason
+    assert judged(equivalence(1.5), barely).outcome is PASS
+
+
+def test_arms_without_an_error_are_not_equivalent():
+    verdict = judged(equivalence(2.0), {"a": right([100] * 3), "b": right([100] * 3)})
+    assert verdict.outcome is INCONCLUSIVE
+    assert "without a single error" in verdict.reason
+
+
+def test_a_margin_as_wide_as_the_error_rate_shows_no_equivalence():
+    nearly = {"a": right([99, 99.1, 99.2], 10_000), "b": right([99.1, 99, 99.2], 10_000, who=1)}
+    assert judged(equivalence(1.0), nearly).outcome is INCONCLUSIVE
+    assert judged(equivalence(0.5), nearly).outcome is PASS
+
+
+def test_models_that_err_on_the_same_images_are_not_equivalent_but_one():
+    same = right([80])
+    verdict = judged(equivalence(), {"a": same, "b": same})
+    assert verdict.outcome is INCONCLUSIVE
+    assert "exactly the same images" in verdict.reason
+
+
+def test_a_gain_that_the_rival_had_no_room_for_shows_no_larger_gain():
+    """From 88% a rival cannot gain 30 points, however good it gets."""
+    arms = {"vit-1": right([50] * 3, who=1), "vit-2": right([80] * 3, who=2)}
+    full = arms | {"resnet-1": right([88] * 3, who=3), "resnet-2": right([97] * 3, who=4)}
+    verdict = judged(gain(), full)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "resnet-2 has 3.00 points left to 100%" in verdict.reason
+    room = arms | {"resnet-1": right([60] * 3, who=3), "resnet-2": right([69] * 3, who=4)}
+    assert judged(gain(), room).outcome is PASS
+
+
+def test_a_gain_there_was_no_room_for_is_not_refuted():
+    """From 97% no model gains ten points more than one that gains 20 from 40%."""
+    arms = {"vit-1": right([97] * 3, who=1), "vit-2": right([99] * 3, who=2)}
+    arms |= {"resnet-1": right([40] * 3, who=3), "resnet-2": right([60] * 3, who=4)}
+    verdict = judged(gain(), arms)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "vit-2 has 1.00 points left to 100%" in verdict.reason
+
+
+def test_an_order_asked_for_beyond_100_percent_is_not_refuted():
+    arms = {"a": right([99.7] * 3, 10_000, who=1), "b": right([99.6] * 3, 10_000, who=2)}
+    assert judged(ordering(by=1.0), arms).outcome is INCONCLUSIVE
+
+
+def test_a_reversed_order_is_refuted_near_100_percent_too():
+    arms = {"a": right([90] * 3, 10_000, who=1), "b": right([99.6] * 3, 10_000, who=2)}
+    assert judged(ordering(by=1.0), arms).outcome is FAIL
+
+
+def test_a_rival_that_learned_nothing_shows_no_larger_gain():
+    arms = {"vit-1": right([50] * 3, who=1), "vit-2": right([80] * 3, who=2)}
+    arms |= {"resnet-1": right([10] * 3, who=3), "resnet-2": right([10] * 3, who=4)}
+    verdict = judged(gain(), arms)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "resnet-2 is not above chance" in verdict.reason
+
+
+def test_equal_saturated_arms_are_not_ordered():
+    perfect = {"a": right([100] * 3), "b": right([100] * 3)}
+    assert judged(ordering(), perfect).outcome is INCONCLUSIVE
+    assert judged(ordering(by=1.0), perfect).outcome is INCONCLUSIVE
+
+
+# --- each kind of claim -------------------------------------------------------------------------
+
+RE_VIT = [  # (data set, images right, n, reported, sd, {margin: outcome})
+    ("cifar10", 9_905, 10_000, 99.15, 0.03, {0.5: PASS}),
+    ("cifar100", 9_321, 10_000, 93.25, 0.05, {1.0: PASS, 0.5: PASS}),
+    ("imagenet", 42_481, 50_000, 85.30, 0.02, {0.5: INCONCLUSIVE}),
+    ("pets", 3_420, 3_669, 94.67, 0.15, {1.0: INCONCLUSIVE, 0.5: FAIL}),
+    ("flowers", 6_068, 6_149, 99.61, 0.02, {0.5: FAIL}),
+]
+
+
+@pytest.mark.parametrize(("name", "correct", "n", "reported", "sd", "expected"), RE_VIT, ids=[r[0] for r in RE_VIT])
+def test_the_re_vit_reproduction_gets_four_different_honest_answers(
+    name: str, correct: int, n: int, reported: float, sd: float, expected: dict[float, Outcome]
+):
+    row = np.arange(n)[None] < correct
+    for margin, outcome in expected.items():
+        verdict = judged(value(reported, margin, sd=sd, printed_runs=3), {"ours": row})
+        assert verdict.outcome is outcome, (name, margin)
+        assert verdict.qualifiers == ("1 of 3 seeds",)
+
+
+def test_a_value_is_equal_below_above_or_undecided():
+    for reported, outcome in ((80, PASS), (84, FAIL), (76, EXCEEDS), (82, INCONCLUSIVE), (78, INCONCLUSIVE)):
+        assert judged(value(reported, 2.0), ours(80, 80.2, 79.8)).outcome is outcome
+
+
+def test_at_least_is_met_by_any_higher_accuracy():
+    for reported, outcome in ((80, PASS), (60, PASS), (84, FAIL), (82, INCONCLUSIVE)):
+        assert judged(value(reported, 2.0, "at_least"), ours(80, 80.2, 79.8)).outcome is outcome
+
+
+def test_a_value_at_chance_does_not_pass():
+    verdict = judged(value(10.5, 3.0), ours(10, 10.1, 10.2, n=1000))
+    assert verdict.outcome is INCONCLUSIVE
+    assert "not above chance" in verdict.reason
+
+
+def test_two_seeds_far_apart_do_not_pass_by_their_mean():
+    assert judged(value(82.5, 2.0), ours(70, 95)).outcome is INCONCLUSIVE
+
+
+def test_one_seed_on_few_images_does_not_pass():
+    assert judged(value(90.0, 2.0), ours(90, n=100)).outcome is INCONCLUSIVE
+
+
+def test_a_tiny_printed_spread_does_not_make_up_for_our_own():
+    verdict = judged(value(90.0, 0.5, sd=0.0001, printed_runs=100), ours(90, n=1000))
+    assert verdict.outcome is INCONCLUSIVE
+
+
+def test_a_huge_printed_spread_passes_nothing():
+    assert judged(value(90.0, 2.0, sd=5.0), ours(90, 90.1, 89.9)).outcome is INCONCLUSIVE
+
+
+def test_every_cell_must_be_equal():
+    cells = {name: {"arm": "ours", "margin": 2.0} for name in ("x", "y")}
+
+    def outcome(x: float, y: float) -> Outcome:
+        return judged(claim("value", {"cells": cells}, {"x": x, "y": y}), ours(80, 80.2, 79.8)).outcome
+
+    assert outcome(80, 80.1) is PASS
+    assert outcome(80, 82) is INCONCLUSIVE
+    assert outcome(80, 84) is FAIL
+    assert outcome(76, 84) is FAIL
+    assert outcome(76, 82) is EXCEEDS
+
+
+def test_an_ordering_needs_its_minimum_gap():
+    assert [judged(ordering(by), APART).outcome for by in (0, 1, 10, 15)] == [PASS, PASS, INCONCLUSIVE, FAIL]
+
+
+def test_an_ordering_of_equal_arms_is_undecided():
+    for arms in (ALIKE, {"a": HIGH, "b": HIGH}):
+        assert judged(ordering(), arms).outcome is INCONCLUSIVE
+
+
+def test_one_model_each_is_ordered_by_mcnemar_and_its_interval_both():
+    """5 of 5 images is p = 0.06."""
+    row = np.arange(1000)[None] < 800
+    for more, outcome in ((5, INCONCLUSIVE), (12, PASS)):
+        better = np.arange(1000)[None] < 800 + more
+        assert judged(ordering(), {"a": better, "b": row}).outcome is outcome
+        mirrored = FAIL if outcome is PASS else INCONCLUSIVE
+        assert judged(ordering(), {"a": row, "b": better}).outcome is mirrored
+
+
+def test_all_comparisons_of_an_ordering_must_hold():
+    expect = {"all": [{"greater": "a", "than": "b"}, {"greater": "a", "than": "c"}]}
+    both = claim("ordering", expect)
+    for c, outcome in ((LOW, PASS), (right([80.5, 81, 81.5], who=3), INCONCLUSIVE), (right([90] * 3, who=3), FAIL)):
+        assert judged(both, APART | {"c": c}).outcome is outcome
+
+
+def test_a_larger_gain_is_one_contrast_and_not_two_significances():
+    """Both gains are significant by themselves, and one is larger; their difference is not."""
+    arms = {"vit-1": [60, 61, 62], "vit-2": [68, 69, 67], "resnet-1": [60.5, 61.5, 61], "resnet-2": [66.5, 67.5, 67]}
+    made = {name: right(p, who=i) for i, (name, p) in enumerate(arms.items())}
+    for high, low in (("vit-2", "vit-1"), ("resnet-2", "resnet-1")):
+        assert judged(ordering(), {"a": made[high], "b": made[low]}).outcome is PASS
+    assert judged(gain(), made).outcome is INCONCLUSIVE
+
+
+def test_a_trend_rises_at_every_step():
+    rising = {"small": right([50, 51, 52], who=1), "base": right([60, 61, 62], who=2), "large": HIGH}
+    assert judged(increasing(), rising).outcome is PASS
+    assert judged(increasing(), rising | {"base": right([80.5, 81, 81.5], who=5)}).outcome is INCONCLUSIVE
+    assert judged(increasing(), rising | {"base": HIGH, "large": rising["base"]}).outcome is FAIL
+    assert judged(increasing(by=15), rising).outcome is FAIL
+
+
+def test_a_trend_of_equal_arms_is_undecided():
+    equal = {name: right([80, 80.5, 81], who=i) for i, name in enumerate(("small", "base", "large"))}
+    assert judged(increasing(), equal).outcome is INCONCLUSIVE
+    assert judged(increasing(), dict.fromkeys(equal, HIGH)).outcome is INCONCLUSIVE
+
+
+def test_equivalence_is_inside_the_margin_and_not_the_absence_of_a_difference():
+    few = {"a": right([80], 100, who=1), "b": right([80], 100, who=2)}
+    assert judged(equivalence(2.0), few).outcome is INCONCLUSIVE
+    assert judged(equivalence(4.0), ALIKE).outcome is PASS
+    assert judged(equivalence(4.0), APART).outcome is FAIL
+
+
+def test_every_pair_must_be_equal():
+    chain = {"a": right([80] * 3, 5000, who=1), "b": right([82] * 3, 5000, who=2), "c": right([84] * 3, 5000, who=3)}
+    for pair in (("a", "b"), ("b", "c")):
+        assert judged(equivalence(3.0, pair), chain).outcome is PASS
+    verdict = judged(equivalence(3.0, ("a", "b", "c")), chain)
+    assert verdict.outcome is FAIL
+    assert [f.label for f in verdict.findings] == ["a - b", "a - c", "b - c"]
+
+
+def exact(quantity: str = "depth", reported: float = 12.0, **check: Any) -> Claim:
+    check = {"arm": "b16", "quantity": quantity, **check}
+    return claim("exact", {"cells": {"cell": check}}, {"cell": reported})
+
+
+@pytest.mark.parametrize(
+    ("check", "passing", "failing"),
+    [
+        ({"tolerance": 0}, [12], [11, 13, 11.999999]),
+        ({"tolerance": 1}, [11, 13], [10.99, 13.01]),
+        ({"relative_tolerance": 0.1}, [10.81, 13.19], [10.79, 13.21]),
+        ({"tolerance": 0, "direction": "at_least"}, [12, 99], [11.99]),
+        ({"tolerance": 0, "direction": "at_most"}, [12, -5], [12.01]),
+    ],
+)
+def test_a_counted_quantity_is_held_against_its_tolerance(
+    check: dict[str, Any], passing: list[float], failing: list[float]
+):
+    for found, outcome in [(x, PASS) for x in passing] + [(x, FAIL) for x in failing]:
+        verdict = judged(exact(**check), counted("b16", {"depth": found}))
+        assert (verdict.outcome, verdict.seeds, verdict.qualifiers) == (outcome, None, ())
+
+
+def test_what_is_not_a_number_cannot_be_recorded():
+    for broken in (float("nan"), float("inf")):
+        with pytest.raises(ValidationError):
+            AnalyticResult(quantities={"depth": broken})
+
+
+# --- what a verdict says of the paper -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "passed", "failed"),
+    [
+        ("exact", "reproduced", "contradicted"),
+        ("substitute", "supports (substitute)", "speaks against (substitute)"),
+        ("proxy", "supports (proxy)", "speaks against (proxy)"),
+    ],
+)
+def test_only_the_papers_own_protocol_reproduces_or_contradicts_it(fidelity: str, passed: str, failed: str):
+    assert judged(ordering(fidelity=fidelity), APART).support == passed
+    assert judged(ordering(fidelity=fidelity), {"a": LOW, "b": HIGH}).support == failed
+    assert judged(ordering(fidelity=fidelity), ALIKE).support == "undecided"
+    assert judged(ordering(fidelity=fidelity), APART, complete_n=2000).support == "undecided"
+
+
+def test_the_reason_gives_the_numbers_that_decide():
+    verdict = judged(value(80.0, 2.0), ours(80, 80.2, 79.8))
+    assert "ours 80.00 (79.50 to 80.50, 3 seeds)" in verdict.reason
+    assert "+0.00 from the reported 80" in verdict.reason
+    assert "inside the margin of 2" in verdict.reason
+
+
+# --- before anything is run ---------------------------------------------------------------------
+
+RECIPE = {
+    "data": {"name": "digits"},
+    "model": {"family": "vit", "patch_size": 2, "embed_dim": 16, "depth": 1, "num_heads": 1},
+    "train": {"steps": 10, "batch_size": 32, "lr": 0.001},
+}
+
+
+def planned(seeds: int) -> list[Run]:
+    return [Run("made-up", "ours", s, Recipe.model_validate(RECIPE)) for s in range(seeds)]
+
+
+@pytest.mark.parametrize("margin", [1.0, 2.2, 2.6, 3.0])
+def test_a_margin_that_one_seed_cannot_resolve_is_named_before_the_run(margin: float):
+    """On the 797 test digits, one run each of ours and theirs at 90% differ by up to 2.48 points by chance."""
+    doubt = cannot_pass(value(90.0, margin), "gpu", planned(1))
+    best = judged(value(90.0, margin), {"ours": np.arange(797)[None] < 717})
+    assert (doubt is None) == (best.outcome is PASS) == (margin > 2.5)
+    if doubt:
+        assert doubt.startswith("cannot PASS: top1 with 1 seed(s)")
+
+
+def test_an_at_least_claim_can_pass_by_a_better_accuracy_whatever_the_width():
+    assert cannot_pass(value(90.0, 1.0), "gpu", planned(1)) is not None
+    assert cannot_pass(value(90.0, 1.0, "at_least"), "gpu", planned(1)) is None
+    assert judged(value(90.0, 1.0, "at_least"), ours(95, n=797)).outcome is PASS
+
+
+def test_an_ordering_can_always_pass():
+    assert cannot_pass(ordering(), "gpu", planned(1)) is None
+    assert cannot_pass(value(90.0, 1.0), None, []) is None
+
+
+# --- properties ---------------------------------------------------------------------------------
+
+ROWS = {percent: right([percent - 0.5, percent, percent + 0.5], 400, who=percent) for percent in range(40, 100, 3)}
+percents = st.sampled_from(sorted(ROWS))
+accuracies = st.lists(st.integers(200, 380), min_size=1, max_size=5).map(tuple)  # of 400 images
+
+
+def value_outcome(counts: Iterable[int], reported: float, margin: float, sd: float | None = None) -> Outcome:
+    rows = np.stack([np.roll(np.arange(400) < c, i) for i, c in enumerate(counts)])
+    return judged(value(reported, margin, sd=sd), {"ours": rows}).outcome
+
+
+@settings(deadline=None, max_examples=60)
+@given(accuracies, st.floats(-15, 15), st.floats(0.1, 10), st.sampled_from([None, 0.5]))
+def test_a_value_above_by_as_much_as_below_has_the_mirrored_outcome(
+    counts: tuple[int, ...], difference: float, margin: float, sd: float | None
+):
+    mean = float(np.mean(counts)) / 4
+    mirror = {PASS: PASS, FAIL: EXCEEDS, EXCEEDS: FAIL, INCONCLUSIVE: INCONCLUSIVE}
+    above, below = (value_outcome(counts, mean - d, margin, sd) for d in (difference, -difference))
+    assert below is mirror[above]
+
+
+@settings(deadline=None, max_examples=60)
+@given(accuracies, st.floats(40, 99), st.floats(0.1, 10), st.floats(0.01, 20))
+def test_a_larger_margin_never_takes_a_pass_away(counts: tuple[int, ...], reported: float, margin: float, more: float):
+    if value_outcome(counts, reported, margin) is PASS:
+        assert value_outcome(counts, reported, margin + more) is PASS
+
+
+@settings(deadline=None, max_examples=30)
+@given(percents, percents, st.floats(0, 5), st.floats(0, 5))
+def test_an_order_that_passes_is_refuted_when_the_arms_change_places(a: int, b: int, by: float, less: float):
+    arms = {"a": ROWS[a], "b": ROWS[b]}
+    if judged(ordering(by), arms).outcome is PASS:
+        swapped = {"a": ROWS[b], "b": ROWS[a]}
+        assert judged(ordering(by), swapped).outcome is FAIL
+        assert judged(equivalence(max(by, 0.01)), arms).outcome is not PASS
+        assert judged(ordering(min(by, less)), arms).outcome is PASS
+
+
+@settings(deadline=None, max_examples=30)
+@given(percents, percents, st.floats(0.1, 8))
+def test_equivalence_does_not_depend_on_the_order_of_the_arms(a: int, b: int, within: float):
+    one, other = (
+        judged(equivalence(within), {"a": ROWS[a], "b": ROWS[b]}),
+        judged(equivalence(within), {"a": ROWS[b], "b": ROWS[a]}),
+    )
+    assert {one.outcome, other.outcome} != {PASS, FAIL}
+    assert finding(one).measured == pytest.approx(-finding(other).measured)
+
+
+ORDER = (FAIL, EXCEEDS, INCONCLUSIVE, PASS)
+
+
+@given(st.lists(st.sampled_from(ORDER), min_size=1))
+def test_one_refutation_refutes_and_one_doubt_leaves_doubt(outcomes: list[Outcome]):
+    combined = combine(outcomes)
+    assert combined is min(outcomes, key=ORDER.index)
+    assert (combined is PASS) == (set(outcomes) == {PASS})
+
+
+def test_only_three_outcomes_are_decided():
+    assert [o for o in Outcome if o.decided] == [PASS, FAIL, EXCEEDS]
+    assert len(Outcome) == 7

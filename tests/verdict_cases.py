@@ -1,0 +1,157 @@
+"""Made-up measurements and small claims for the tests of verdicts, through the real classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vitrepro.arrays import Bools
+from vitrepro.record import AnalyticResult, Deviation, Environment, Measured, Predictions, Record, TrainResult
+from vitrepro.spec import Claim
+from vitrepro.verdict import Verdict, judge
+
+CLASSES = 10
+HERE = Environment(
+    vitrepro="0.1.0",
+    git_revision=None,
+    python="3.11.7",
+    packages={"numpy": "2.1.0"},
+    platform="Linux",
+    device="cpu",
+    device_name="A CPU, 2 cores",
+    threads=2,
+)
+
+
+def right(percents: Sequence[float], n: int = 1000, who: int = 0) -> Bools:
+    """Correctness (K, n) of trained models: these accuracies, on images that all models find about equally hard.
+
+    Args:
+        who: another number, other models of the same accuracies.
+    """
+    rows = np.zeros((len(percents), n), bool)
+    for seed, percent in enumerate(percents):
+        noise = np.random.default_rng([who, seed]).normal(0, 0.05 * n, n)
+        easiest = np.argsort(np.arange(n) + noise)
+        rows[seed, easiest[: round(percent / 100 * n)]] = True
+    return rows
+
+
+def trained(arm: str, rows: Bools, **change: Any) -> list[Measured]:
+    """One measured run per row of correctness.
+
+    Args:
+        change: fields of the results that differ from what fits the rows, or `ids` or `labels` of the predictions.
+    """
+    n = rows.shape[1]
+    ids, labels = change.pop("ids", np.arange(n)), change.pop("labels", np.arange(n) % CLASSES)
+    measured = []
+    for seed, row in enumerate(rows):
+        wrong = (labels + 1 + np.arange(n) % (CLASSES - 1)) % CLASSES  # any other class
+        fields: dict[str, Any] = {
+            "n": n,
+            "correct": int(row.sum()),
+            "complete_n": n,
+            "num_classes": CLASSES,
+            "ids_sha256": "i",
+            "train_sha256": "t",
+            "test_sha256": "e",
+            "weights_sha256": f"{arm}/{seed}",
+            "parameters": 10_000,
+            "train_images": 1000,
+            "steps": 100,
+            "skipped_steps": 0,
+            "effective_batch": 32,
+            "micro_batch": 32,
+            "precision": "fp32",
+            "final_loss": 0.1,
+            "dev_correct": None,
+            "dev_n": None,
+            "train_seconds": 1.0,
+            "eval_seconds": 1.0,
+        }
+        result = TrainResult(**fields | change)
+        measured.append(_measured(arm, seed, result, Predictions(ids, np.where(row, labels, wrong), labels)))
+    return measured
+
+
+def counted(arm: str, quantities: Mapping[str, float]) -> list[Measured]:
+    return [_measured(arm, 0, AnalyticResult(quantities=dict(quantities)), None)]
+
+
+def _measured(arm: str, seed: int, result: TrainResult | AnalyticResult, predictions: Predictions | None) -> Measured:
+    run_id = hashlib.sha256(f"{arm}/{seed}".encode()).hexdigest()[:16]
+    record = Record(
+        run_id=run_id,
+        type="train" if predictions is not None else "analytic",
+        experiment="made-up",
+        arm=arm,
+        seed=seed,
+        config={},
+        config_hash="c",
+        claims={},
+        result=result,
+        environment=HERE,
+        started_at="2026-01-02T03:00:00+00:00",
+        wall_seconds=1.0,
+    )
+    return Measured(run_id, arm, seed, record, predictions)
+
+
+def runs(arms: Mapping[str, Bools], **change: Any) -> list[Measured]:
+    return [m for arm, rows in arms.items() for m in trained(arm, rows, **change)]
+
+
+def claim(
+    kind: str, expect: Mapping[str, Any], cells: Mapping[str, Any] | None = None, fidelity: str = "exact"
+) -> Claim:
+    """A claim with one scale, `gpu`."""
+    entry = {"experiment": "made-up", "fidelity": fidelity, "expect": expect, "deviations": ["a smaller model"]}
+    reported = {"unit": "%", "cells": cells} if cells else None
+    return Claim.model_validate(
+        {
+            "id": "paper/claim",
+            "source": {"paper": "a paper", "where": "Table 1"},
+            "kind": kind,
+            "statement": "It is so.",
+            "reported": reported,
+            "scales": {"gpu": entry},
+        }
+    )
+
+
+def value(reported: float, margin: float, direction: str = "two_sided", sd: float | None = None, **more: Any) -> Claim:
+    """Arm `ours` against one reported number."""
+    cell = {"value": reported, "sd": sd, "runs": more.pop("printed_runs", None)}
+    return claim(
+        "value", {"cells": {"top1": {"arm": "ours", "margin": margin, "direction": direction}}}, {"top1": cell}, **more
+    )
+
+
+def ordering(by: float = 0.0, **more: Any) -> Claim:
+    """Arm `a` exceeds arm `b`."""
+    return claim("ordering", {"all": [{"greater": "a", "than": "b", "by": by}]}, **more)
+
+
+def equivalence(within: float = 2.0, arms: Sequence[str] = ("a", "b"), **more: Any) -> Claim:
+    return claim("equivalence", {"equal": list(arms), "within": within}, **more)
+
+
+def gain(by: float = 0.0, **more: Any) -> Claim:
+    """From small to large, `vit` gains more than `resnet`."""
+    return claim("trend", {"larger_gain": ["vit-1", "vit-2"], "than": ["resnet-1", "resnet-2"], "by": by}, **more)
+
+
+def increasing(by: float = 0.0, **more: Any) -> Claim:
+    return claim("trend", {"increasing": ["small", "base", "large"], "by": by}, **more)
+
+
+def judged(
+    claim: Claim, arms: Mapping[str, Bools] | Sequence[Measured], deviations: Sequence[Deviation] = (), **change: Any
+) -> Verdict:
+    """The verdict on runs, or on arms' correctness, at scale `gpu` with three registered seeds."""
+    measured = runs(arms, **change) if isinstance(arms, Mapping) else arms
+    return judge(claim, "gpu", measured, registered_seeds=3, deviations=deviations)
