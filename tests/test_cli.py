@@ -102,6 +102,16 @@ def test_a_changed_recipe_field_is_named_and_caps_the_verdict(tiny: list[str]) -
     assert "deviates: train.lr 0.004, registered 0.002" in verdict["qualifiers"]
 
 
+def test_a_precision_is_a_deviation_only_where_the_recipe_fixes_another(tiny: list[str], tiny_claims: Path) -> None:
+    file = tiny_claims / "experiments" / "tiny.yaml"
+    for registered, deviates in (("bf16", True), ("auto", False)):
+        file.write_text(file.read_text().replace("precision: fp32", f"precision: {registered}"))
+        done = call("plan", "tiny/ordering", *tiny, "--scale", "quick", "--precision", "fp32", "--json")
+        (document,) = json.loads(done.stdout)["plans"]
+        assert bool(document["deviations"]) == deviates
+        file.write_text(file.read_text().replace(f"precision: {registered}", "precision: fp32"))
+
+
 def test_fewer_seeds_than_registered_are_named(tiny: list[str]) -> None:
     _, document = verify(tiny, "tiny/ordering", "--seeds", "1")
     (verdict,) = document["verdicts"]  # type: ignore[misc]

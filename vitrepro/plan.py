@@ -175,6 +175,7 @@ def plan_claim(
     choice: Choice,
     *,
     resolve: Callable[[Precision], Literal["fp32", "bf16", "fp16"]],
+    precision: Precision = "auto",
     seeds: int | None = None,
     overrides: Sequence[Override] = (),
 ) -> ClaimPlan:
@@ -182,6 +183,7 @@ def plan_claim(
 
     Args:
         resolve: the precision that `auto` stands for on the devices at hand.
+        precision: instead of the recipe's; a deviation only where the recipe fixes another.
         seeds: how many, instead of the registered ones: the first of them, then the next integers.
 
     Raises:
@@ -201,9 +203,14 @@ def plan_claim(
     numbers = first_seeds(experiment.seeds, seeds)
     planned = []
     for arm in arms:
-        recipe, deviations = apply(made[arm], overrides)
-        precision = resolve(recipe.train.precision)
-        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": precision})})
+        registered = made[arm]
+        wanted = overrides
+        if precision != "auto" and registered.train.precision != "auto":
+            wanted = (*overrides, Override("train.precision", precision))
+        recipe, deviations = apply(registered, wanted)
+        asked = precision if recipe.train.precision == "auto" else recipe.train.precision
+        train = recipe.train.model_copy(update={"precision": resolve(asked)})
+        recipe = recipe.model_copy(update={"train": train})
         planned.append((arm, recipe, deviations))
     ordered = [Run(experiment.id, arm, s, r, d) for s in numbers for arm, r, d in planned]  # whole seeds first
     return ClaimPlan(choice, tuple(ordered), len(experiment.seeds))

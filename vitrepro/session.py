@@ -59,22 +59,17 @@ def make_plans(
     cuda = any(d.startswith("cuda") for d in request.devices)
     reason = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda)
     choices = [plan.choose_scale(c, request.scale, why_not=reason) for c in chosen]
-    overrides = request.overrides
-    if request.precision != "auto":
-        overrides = (*overrides, Override("train.precision", request.precision))
-    plans = []
-    for choice in choices:
-        counts_only = choice.claim.kind == "exact" and not request.overrides
-        plans.append(
-            plan.plan_claim(
-                registry,
-                choice,
-                resolve=resolve,
-                seeds=request.seeds,
-                overrides=() if counts_only else overrides,
-            )
+    return [
+        plan.plan_claim(
+            registry,
+            choice,
+            resolve=resolve,
+            precision=request.precision,
+            seeds=request.seeds,
+            overrides=request.overrides,
         )
-    return plans
+        for choice in choices
+    ]
 
 
 def verify(
