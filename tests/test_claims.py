@@ -384,6 +384,22 @@ def test_a_claim_with_the_id_of_a_built_in_one_leaves_that_one_in_place(load: Lo
     assert registry.claims["vit/t1-variants"].kind == "exact"
 
 
+def test_files_are_named_as_the_user_reaches_them(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load({"order.yaml": "a: &x 1", "experiments/models.yaml": None, "value.yaml": None})
+    assert claims.load([tmp_path / "mine"]).problems[0].startswith(f"{tmp_path}/mine/order.yaml:1:")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert claims.load([Path(".")]).problems[0].startswith("order.yaml:1:")
+
+
+def test_directories_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder / "claims" / "experiments").mkdir(parents=True)
+        (tmp_path / folder / "claims" / "experiments" / "counts.yaml").write_text(COUNTED)
+    (problem,) = claims.load([tmp_path / "one" / "claims", tmp_path / "two" / "claims"]).problems
+    assert problem.startswith(f"{tmp_path}/two/claims/experiments/counts.yaml:1:1: ")
+    assert problem.endswith(f"{tmp_path}/one/claims/experiments/counts.yaml:1:1")
+
+
 @pytest.mark.parametrize("broken", ["a: [", "id: paper/bad", "claims: [{id: 3}]", "a: &x 1", "\tx"])
 def test_a_broken_file_leaves_the_others_listed(load: Load, broken: str) -> None:
     registry = load({"bad.yaml": broken})

@@ -594,6 +594,18 @@ def test_the_reason_gives_the_numbers_that_decide():
     assert "inside the margin of 2" in verdict.reason
 
 
+def test_the_finding_nearest_to_another_outcome_gives_the_reason():
+    """Of three equal pairs the one at -1.5 points, not one at +0.5; of two orders the smaller gap."""
+    arms = {"a": right([80] * 3, 5000, who=1), "b": right([81.5] * 3, 5000, who=2), "c": right([81] * 3, 5000, who=3)}
+    assert judged(equivalence(3.0, ("a", "b", "c")), arms).reason.startswith("a - b: -1.50")
+    both = claim("ordering", {"all": [{"greater": "b", "than": x} for x in ("d", "e")]})
+    arms |= {"d": right([60] * 3, 5000, who=4), "e": right([70] * 3, 5000, who=5)}
+    assert judged(both, {k: arms[k] for k in "bde"}).reason.startswith("b - e: +11.50")
+    cells = {x: {"arm": "ours", "margin": 5, "direction": "at_least"} for x in ("near", "far")}
+    at_least = claim("value", {"cells": cells}, {"near": 82.0, "far": 75.0})  # 75 is one margin below, and safe
+    assert judged(at_least, ours(80, 80.2, 79.8)).reason.startswith("near")
+
+
 # --- before anything is run ---------------------------------------------------------------------
 
 RECIPE = {

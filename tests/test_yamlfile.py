@@ -91,6 +91,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb:\r\n  c: \xc3\xa9\r\n")
     document = yamlfile.read(path)
     assert document.value == {"a": 1, "b": {"c": "é"}}
+    assert document.where(("a",)) == f"{path}:1:1"
     assert document.where(("b", "c")) == f"{path}:3:3"
 
 

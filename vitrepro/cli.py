@@ -341,8 +341,9 @@ def verify(
     from vitrepro.plan import unique_runs
     from vitrepro.report import terminal
     from vitrepro.report.progress import RunProgress
-    from vitrepro.report.rows import HEADINGS, row
     from vitrepro.report.rows import as_json as verdict_json
+    from vitrepro.report.rows import row
+    from vitrepro.report.verdicts import print_verdicts
 
     launch.warm_up()
     registry, places, request, plans = _plans(
@@ -376,9 +377,8 @@ def verify(
         documents = [verdict_json(p.claim, v) for p, v in zip(plans, verdicts, strict=True)]
         _print_json(verdicts=documents, exit_code=code, problems=list(registry.problems))
         raise typer.Exit(code)
-    rows = [row(p.claim, v).cells for p, v in zip(plans, verdicts, strict=True)]
     out = terminal.console()
-    out.print(terminal.table(HEADINGS, rows))
+    print_verdicts(out, [row(p.claim, v) for p, v in zip(plans, verdicts, strict=True)])
     out.print(terminal.counts([v.outcome.value for v in verdicts]) + ".", markup=False)
     for p, v in zip(plans, verdicts, strict=True):
         if v.outcome.value != "PASS":

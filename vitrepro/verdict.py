@@ -58,6 +58,7 @@ class Finding:
         measured: percent, points of difference, or the quantity's own unit.
         bound: the margin, the minimum gap or the tolerance.
         because: one sentence with the numbers that decide.
+        slack: how far it is from another outcome, in points; in tolerances where it was counted.
     """
 
     label: str
@@ -67,6 +68,7 @@ class Finding:
     reported: float | None
     bound: float
     because: str
+    slack: float
 
 
 @dataclass(frozen=True)
@@ -342,18 +344,16 @@ def _exact(name: str, check: ExactCheck, cell: Cell, arm: _Arm) -> Finding:
     value = arm.quantities[check.quantity]
     bound = check.tolerance if check.tolerance is not None else abs(cell.value) * (check.relative_tolerance or 0.0)
     difference = value - cell.value
-    holds = {
-        "equal": abs(difference) <= bound,
-        "at_least": difference >= -bound,
-        "at_most": difference <= bound,
-    }[check.direction]
+    room = {"equal": bound - abs(difference), "at_least": difference + bound, "at_most": bound - difference}
+    slack = room[check.direction]
+    holds = slack >= 0
     outcome = Outcome.PASS if holds else Outcome.FAIL
     relation = {"equal": "", "at_least": "at least ", "at_most": "at most "}[check.direction]
     because = (
         f"{name}: counted {value:.6g}, reported {relation}{cell.value:.6g}; the difference of {difference:+.3g} is "
         f"{'within' if holds else 'outside'} the tolerance of {bound:.3g}"
     )
-    return Finding(name, outcome, value, None, cell.value, bound, because)
+    return Finding(name, outcome, value, None, cell.value, bound, because, abs(slack) / (bound or 1.0))
 
 
 def _value(name: str, check: ValueCheck, cell: Cell, arm: _Arm) -> Finding:
@@ -382,7 +382,8 @@ def _value(name: str, check: ValueCheck, cell: Cell, arm: _Arm) -> Finding:
     )
     if outcome is Outcome.PASS and not arm.learned:
         outcome, because = Outcome.INCONCLUSIVE, f"{because}, but ours is not above chance"
-    return Finding(name, outcome, mean, shown, cell.value, margin, because)
+    edges = (-margin,) if check.direction == "at_least" else (-margin, margin)
+    return Finding(name, outcome, mean, shown, cell.value, margin, because, _distance(i, *edges))
 
 
 def _exceeds(
@@ -422,7 +423,7 @@ def _exceeds(
         forced = f"{rivals[0]} has {100 - winner.mean:.2f} points left to 100%, so no better one could have passed"
     if forced:
         outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {forced}"
-    return Finding(label, outcome, difference, i, None, by, because)
+    return Finding(label, outcome, difference, i, None, by, because, _distance(i, by))
 
 
 def _equal(a: str, b: str, within: float, arms: Mapping[str, _Arm]) -> Finding:
@@ -441,7 +442,7 @@ def _equal(a: str, b: str, within: float, arms: Mapping[str, _Arm]) -> Finding:
     empty = _empty_equality(first, second, within) if outcome is Outcome.PASS else None
     if empty:
         outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {empty}"
-    return Finding(f"{a} - {b}", outcome, difference, i, None, within, because)
+    return Finding(f"{a} - {b}", outcome, difference, i, None, within, because, _distance(i, -within, within))
 
 
 def _empty_equality(a: _Arm, b: _Arm, within: float) -> str | None:
@@ -468,12 +469,9 @@ def _first_reason(findings: Sequence[Finding], outcome: Outcome) -> str:
 
 def tightest(findings: Sequence[Finding]) -> Finding:
     """The finding that comes nearest to another outcome."""
+    return min(findings, key=lambda f: f.slack)
 
-    def slack(f: Finding) -> float:
-        if f.interval is not None and f.reported is None:
-            return min(abs(f.interval.low - f.bound), abs(f.interval.high - f.bound))
-        if f.reported is None or not f.bound:
-            return abs(f.measured - (f.reported or 0.0))
-        return abs(abs(f.measured - f.reported) - f.bound) / f.bound
 
-    return min(findings, key=slack)
+def _distance(interval: Interval, *edges: float) -> float:
+    """From the nearer end of an interval to the nearest edge of an outcome."""
+    return min(abs(end - edge) for end in (interval.low, interval.high) for edge in edges)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vitrepro.spec import SCALES, Claim
 
-PIPED_WIDTH = 200
+PIPED_WIDTH = 180
 STYLES = {
     "PASS": "green",
     "FAIL": "bold red",
