@@ -325,6 +325,14 @@ def test_arms_at_chance_are_not_equivalent():
     assert "not above chance" in verdict.reason
 
 
+def test_an_arm_just_not_above_chance_is_not_equivalent_to_one_just_above():
+    """1,045 of 10,000 images is p = 0.07, 1,055 is p = 0.03; the margin is far below half the distance to chance."""
+    image = np.arange(10_000)[None]
+    verdict = judged(equivalence(0.2), {"a": image < 1055, "b": image < 1045})
+    assert verdict.outcome is INCONCLUSIVE
+    assert "an arm is not above chance" in verdict.reason
+
+
 def test_always_naming_the_commonest_class_is_not_learning():
     labels = np.where(np.arange(1000) < 300, 0, np.arange(1000) % CLASSES)
     share = float((labels == 0).mean())

@@ -39,7 +39,7 @@ def row(claim: Claim, verdict: Verdict) -> Row:
         claim=claim.id,
         outcome=verdict.outcome.value,
         measured=measured_text(claim, shown, verdict.findings) if shown else verdict.reason,
-        reported=reported_text(claim, shown),
+        reported=reported_text(claim, verdict.scale, shown),
         margin=margin_text(claim, verdict.scale, shown) if shown else "",
         seeds=str(verdict.seeds or ""),
         scale=verdict.scale or "",
@@ -73,10 +73,11 @@ def measured_text(claim: Claim, finding: Finding, findings: Sequence[Finding]) -
     return text
 
 
-def reported_text(claim: Claim, finding: Finding | None) -> str:
+def reported_text(claim: Claim, scale: str | None, finding: Finding | None) -> str:
     """The reported number that the finding is held against, or the cells behind an ordering."""
     if finding is not None and finding.reported is not None:
-        return f"{finding.reported:g}"
+        sign = {"at_least": "at least ", "at_most": "at most "}.get(_direction(claim, scale, finding), "")
+        return f"{sign}{finding.reported:g}"
     if claim.reported is None:
         return "in words"
     cells = [f"{name} {cell.value:g}" for name, cell in claim.reported.cells.items()]
@@ -87,11 +88,14 @@ def margin_text(claim: Claim, scale: str | None, finding: Finding) -> str:
     """How far from the reported number is still equal, or how large a gap must be."""
     if claim.kind in ("ordering", "trend"):
         return f"> {finding.bound:g}"
+    sign = {"at_least": "-", "at_most": "+"}.get(_direction(claim, scale, finding), "±")
+    return f"{sign} {finding.bound:.3g}" if finding.bound else "none"
+
+
+def _direction(claim: Claim, scale: str | None, finding: Finding) -> str:
     entry = claim.scales.entries().get(scale or "")
     cells = entry.expect.cells if entry and isinstance(entry.expect, ExactExpect | ValueExpect) else {}
-    direction = cells[finding.label].direction if finding.label in cells else ""
-    sign = {"at_least": "-", "at_most": "+"}.get(direction, "±")
-    return f"{sign} {finding.bound:.3g}"
+    return cells[finding.label].direction if finding.label in cells else ""
 
 
 def as_json(claim: Claim, verdict: Verdict) -> dict[str, Any]:

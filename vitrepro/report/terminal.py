@@ -34,7 +34,12 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | N
     """A table whose cells are plain text, never markup; outcomes are coloured."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        made.add_column(heading, overflow="fold", vertical="top", no_wrap=heading in ("outcome", "seeds", "scale"))
+        made.add_column(
+            heading,
+            overflow="fold",
+            vertical="top",
+            no_wrap=heading in ("claim", "outcome", "margin", "seeds", "scale"),
+        )
     for cells in rows:
         made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
     return made
