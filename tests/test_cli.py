@@ -282,6 +282,33 @@ def test_plan_knows_the_time_once_a_model_was_timed_here(tiny: list[str]) -> Non
     assert after["seconds"] > 0  # type: ignore[operator]
 
 
+def test_a_scale_known_to_take_longer_than_the_budget_gives_way_to_a_cheaper_one(
+    tiny: list[str], tiny_claims: Path
+) -> None:
+    experiments = tiny_claims / "experiments"
+    tiny_text = (experiments / "tiny.yaml").read_text()
+    (experiments / "large.yaml").write_text(
+        tiny_text.replace("id: tiny", "id: large").replace("steps: 12", "steps: 900000")
+    )
+    scale = "{{experiment: {}, fidelity: proxy, deviations: [x], expect: {{all: [{{greater: resnet, than: vit}}]}}}}"
+    (tiny_claims / "scales.yaml").write_text(
+        "id: tiny/scales\nsource: {paper: none, where: tests}\nkind: ordering\nstatement: The ResNet is better.\n"
+        f"scales:\n  cpu: {scale.format('large')}\n  quick: {scale.format('tiny')}\n"
+    )
+
+    def chosen(*more: str) -> dict[str, object]:
+        done = call("plan", "tiny/scales", *tiny, "--devices", "cpu:2", "--json", *more)
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)["plans"][0]  # type: ignore[no-any-return]
+
+    assert chosen()["scale"] == "cpu"  # nothing was timed yet
+    verify(tiny, "tiny/scales", "--seeds", "1")
+    assert chosen()["scale"] == "quick"
+    assert "over the budget of 15 min" in str(chosen()["why_not"])
+    assert chosen("--budget", "none")["scale"] == "cpu"
+    assert chosen("--scale", "cpu")["scale"] == "cpu"
+
+
 def test_plan_says_when_no_pass_is_possible(tiny_claims: Path, tiny: list[str]) -> None:
     file = tiny_claims / "tiny.yaml"
     file.write_text(file.read_text().replace("sd: 0.1, runs: 3", "sd: 20, runs: 3"))

@@ -492,14 +492,23 @@ def test_an_ordering_of_equal_arms_is_undecided():
         assert judged(ordering(), arms).outcome is INCONCLUSIVE
 
 
-def test_one_model_each_is_ordered_by_mcnemar_and_its_interval_both():
-    """5 of 5 images is p = 0.06."""
+def test_one_model_each_is_ordered_by_a_dozen_images_of_a_thousand_and_not_by_five():
+    """5 of 5 images is p = 0.06 by McNemar, 12 of 12 is p = 0.0005."""
     row = np.arange(1000)[None] < 800
-    for more, outcome in ((5, INCONCLUSIVE), (12, PASS)):
+    for more, outcome, mirrored in ((5, INCONCLUSIVE, INCONCLUSIVE), (12, PASS, FAIL)):
         better = np.arange(1000)[None] < 800 + more
         assert judged(ordering(), {"a": better, "b": row}).outcome is outcome
-        mirrored = FAIL if outcome is PASS else INCONCLUSIVE
         assert judged(ordering(), {"a": row, "b": better}).outcome is mirrored
+
+
+def test_one_model_each_is_ordered_only_where_mcnemar_agrees_with_the_interval(monkeypatch: pytest.MonkeyPatch):
+    one = {"a": HIGH[:1], "b": LOW[:1]}
+    monkeypatch.setattr(stats, "mcnemar", lambda *_: 0.051)
+    for by in (0.0, 1.0):
+        assert judged(ordering(by), one).outcome is INCONCLUSIVE
+    assert judged(ordering(), {"a": LOW[:1], "b": HIGH[:1]}).outcome is INCONCLUSIVE
+    assert judged(ordering(by=50.0), {"a": LOW[:1], "b": right([40])}).outcome is FAIL  # of a gap, not of an order
+    assert judged(ordering(), APART).outcome is PASS  # several seeds each have another second opinion
 
 
 def test_all_comparisons_of_an_ordering_must_hold():

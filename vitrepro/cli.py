@@ -20,6 +20,8 @@ from vitrepro.errors import UsageError, VitreproError, did_you_mean
 
 if TYPE_CHECKING:
     from vitrepro.claims import Registry
+    from vitrepro.cost import Timings
+    from vitrepro.plan import ClaimPlan
     from vitrepro.session import Request
     from vitrepro.store import Places
 
@@ -233,15 +235,14 @@ def plan_command(
     as_json: JsonOption = False,
 ) -> None:
     """What a verdict would cost, and whether a PASS is possible, before anything is run."""
-    from vitrepro import cost, session, verdict
-    from vitrepro.distributed import device_name
+    from vitrepro import cost, verdict
+    from vitrepro.cost import duration
     from vitrepro.plan import unique_runs
     from vitrepro.report import terminal
 
-    registry, places, request, plans = _plans(
+    registry, places, request, timings, plans = _plans(
         patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir
     )
-    timings = cost.Timings(session.readable_records(places.store), device_name(request.devices[0]))
     rows, documents = [], []
     for p in plans:
         todo = [r for r in p.runs if places.store.state(r.id) != "finished"]
@@ -271,7 +272,7 @@ def plan_command(
                 f"{len(p.runs)} ({len(p.runs) - len(todo)} stored)",
                 f"{costs.train_images:,}",
                 flops,
-                terminal.duration(costs.seconds) if todo else "none",
+                duration(costs.seconds) if todo else "none",
                 note,
             )
         )
@@ -298,10 +299,10 @@ def plan_command(
             markup=False,
         )
     else:
-        out.print(f"Time: about {terminal.duration(whole.seconds)}, from throughput measured here.", markup=False)
+        out.print(f"Time: about {duration(whole.seconds)}, from throughput measured here.", markup=False)
         limit = request.budget_seconds
         if limit is not None and whole.seconds > limit:
-            out.print(f"Over the budget of {terminal.duration(limit)}: verify would run what fits.", markup=False)
+            out.print(f"Over the budget of {duration(limit)}: verify would run what fits.", markup=False)
     _warn_of_problems(registry)
 
 
@@ -338,6 +339,7 @@ def verify(
     from dataclasses import replace
 
     from vitrepro import launch, session
+    from vitrepro.cost import duration
     from vitrepro.plan import unique_runs
     from vitrepro.report import terminal
     from vitrepro.report.progress import RunProgress
@@ -346,7 +348,7 @@ def verify(
     from vitrepro.report.verdicts import print_verdicts
 
     launch.warm_up()
-    registry, places, request, plans = _plans(
+    registry, places, request, timings, plans = _plans(
         patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir
     )
     request = replace(request, fresh=fresh, checkpoint_seconds=checkpoint_every)
@@ -364,7 +366,7 @@ def verify(
     progress = RunProgress(pending, errors, quiet)
     try:
         with progress:
-            verdicts = session.verify(plans, places, request, on_event=progress, on_data=on_data)
+            verdicts = session.verify(plans, places, request, timings, on_event=progress, on_data=on_data)
     except launch.Interrupted as stopped:
         typer.echo(
             f"{stopped}: stopped; finished runs are stored, the others go on from their last checkpoint "
@@ -386,8 +388,7 @@ def verify(
     not_run = [v for v in verdicts if v.outcome.value == "NOT_RUN"]
     if not_run and request.budget_seconds is not None:
         out.print(
-            f"The budget of {terminal.duration(request.budget_seconds)} left runs undone; run again to go on, or give "
-            "--budget.",
+            f"The budget of {duration(request.budget_seconds)} left runs undone; run again to go on, or give --budget.",
             markup=False,
         )
     if any(v.fidelity == "proxy" and v.outcome.decided for v in verdicts):
@@ -425,6 +426,7 @@ def report(
 @app.command()
 def runs(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """What is stored: every run with its state, result and device."""
+    from vitrepro.cost import duration
     from vitrepro.errors import StoreError
     from vitrepro.record import TrainResult
     from vitrepro.report import terminal
@@ -453,7 +455,7 @@ def runs(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> Non
             value = f"{100 * result.correct / result.n:.2f}% ({result.correct} of {result.n})"
             where += f", {result.precision}"
         documents.append({"run_id": run_id, "state": "finished", **record.model_dump(mode="json", exclude={"run_id"})})
-        seconds = terminal.duration(record.wall_seconds)
+        seconds = duration(record.wall_seconds)
         rows.append((run_id, "finished", f"{record.experiment}/{record.arm}", str(record.seed), value, where, seconds))
     if as_json:
         _print_json(runs=documents, problems=faults)
@@ -588,9 +590,10 @@ def _plans(
     store: Path,
     data_dir: Path | None,
     claims_dir: list[Path] | None,
-) -> tuple[Registry, Places, Request, list[Any]]:
+) -> tuple[Registry, Places, Request, Timings, list[ClaimPlan]]:
     """What `plan` and `verify` share: read the command line and plan the claims."""
     from vitrepro import claims, session
+    from vitrepro.cost import Timings
     from vitrepro.plan import Override
     from vitrepro.recipe import Precision
 
@@ -601,8 +604,8 @@ def _plans(
     registry = _registry(claims_dir)
     chosen, group = claims.select(registry, patterns)
 
+    from vitrepro.distributed import device_name, resolve_precision
     from vitrepro.distributed import devices as find_devices
-    from vitrepro.distributed import resolve_precision
 
     used = find_devices(devices)
     request = session.Request(
@@ -614,10 +617,16 @@ def _plans(
         budget_seconds=seconds,
     )
     places = _places(store, data_dir)
+    timings = Timings(session.readable_records(places.store), device_name(used[0]))
     plans = session.make_plans(
-        registry, chosen, places, request, resolve=lambda wanted: resolve_precision(wanted, used[0])
+        registry,
+        chosen,
+        places,
+        request,
+        resolve=lambda wanted: resolve_precision(wanted, used[0]),
+        timings=timings,
     )
-    return registry, places, request, plans
+    return registry, places, request, timings, plans
 
 
 def _scale(text: str | None) -> Any:

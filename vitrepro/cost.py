@@ -106,3 +106,14 @@ def total(runs: Sequence[Run], timings: Timings, slots: int) -> Cost:
         flops=None if None in counts else sum(c for c in counts if c is not None),
         seconds=max(sum(known) / slots, max(known, default=0.0)) if complete else None,
     )
+
+
+def duration(seconds: float | None) -> str:
+    """`3 min 20 s`, or a question mark for a time not known."""
+    if seconds is None:
+        return "?"
+    whole = max(1, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{left} s" if not hours else ""]
+    return " ".join(p for p in parts if p)

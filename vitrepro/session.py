@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from vitrepro import plan, verdict
 from vitrepro.claims import Registry
-from vitrepro.cost import Timings
+from vitrepro.cost import Timings, duration, total
 from vitrepro.errors import StoreError
-from vitrepro.plan import ClaimPlan, Override, Run
+from vitrepro.plan import Choice, ClaimPlan, Override, Run
 from vitrepro.recipe import Precision, Recipe
 from vitrepro.record import Record
-from vitrepro.spec import Claim, ScaleName
+from vitrepro.spec import Claim, Scale, ScaleName
 from vitrepro.store import Places, RunRef, Store, VerdictEntry
 from vitrepro.verdict import Outcome, Verdict
 
@@ -46,21 +46,24 @@ def make_plans(
     chosen: Sequence[Claim],
     places: Places,
     request: Request,
+    *,
     resolve: Callable[[Precision], Any],
+    timings: Timings,
 ) -> list[ClaimPlan]:
     """A plan for each claim, with no runs where it cannot be checked here.
 
     Args:
         resolve: the arithmetic that a recipe's precision stands for on the devices of the request.
+        timings: unless a scale is asked for, one known to take longer than the budget gives way to a cheaper one.
 
     Raises:
         UsageError: an override fits none or not all of the recipes.
     """
     cuda = any(d.startswith("cuda") for d in request.devices)
-    reason = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda)
-    choices = [plan.choose_scale(c, request.scale, why_not=reason) for c in chosen]
-    return [
-        plan.plan_claim(
+    obstacle = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda)
+
+    def expand(choice: Choice) -> ClaimPlan:
+        return plan.plan_claim(
             registry,
             choice,
             resolve=resolve,
@@ -68,14 +71,30 @@ def make_plans(
             seeds=request.seeds,
             overrides=request.overrides,
         )
-        for choice in choices
-    ]
+
+    def too_long(claim: Claim, scale: ScaleName, entry: Scale) -> str | None:
+        if request.scale or request.budget_seconds is None:
+            return None
+        runs = expand(Choice(claim, scale, entry, {})).runs
+        missing = [r for r in runs if places.store.state(r.id) != "finished"]
+        seconds = total(missing, timings, len(request.devices)).seconds
+        if seconds is None or seconds <= request.budget_seconds:
+            return None
+        return f"would take about {duration(seconds)}, over the budget of {duration(request.budget_seconds)}"
+
+    def choose(claim: Claim) -> Choice:
+        return plan.choose_scale(
+            claim, request.scale, why_not=lambda scale, entry: obstacle(scale, entry) or too_long(claim, scale, entry)
+        )
+
+    return [expand(choose(claim)) for claim in chosen]
 
 
 def verify(
     plans: Sequence[ClaimPlan],
     places: Places,
     request: Request,
+    timings: Timings,
     *,
     on_event: Callable[[Event], None],
     on_data: Callable[[str, int, int], None],
@@ -90,8 +109,6 @@ def verify(
         Interrupted: a signal came; finished runs are stored and the rest can be resumed.
         DataError, StoreError: nothing could be loaded or stored.
     """
-    from vitrepro.distributed import device_name
-
     store = places.store
     store.prepare()
     runs = plan.unique_runs(plans)
@@ -100,7 +117,6 @@ def verify(
             store.archive(run.id)
     missing = [r for r in runs if store.state(r.id) != "finished"]
     if missing:
-        timings = Timings(readable_records(store), device_name(request.devices[0]))
         _execute(missing, plans, places, request, timings, on_event, on_data)
     verdicts = []
     for claim_plan in plans:

@@ -56,17 +56,6 @@ def scales_text(claim: Claim) -> str:
     return ", ".join(parts)
 
 
-def duration(seconds: float | None) -> str:
-    """`3 min 20 s`, or a question mark for a time not known."""
-    if seconds is None:
-        return "?"
-    whole = max(1, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    minutes, left = divmod(rest, 60)
-    parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{left} s" if not hours else ""]
-    return " ".join(p for p in parts if p)
-
-
 def counts(outcomes: Sequence[str]) -> str:
     """`5 PASS, 1 FAIL`: every outcome by its own name."""
     seen: Mapping[str, int] = {o: outcomes.count(o) for o in STYLES if o in outcomes}
