@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -136,9 +136,7 @@ class _Active:
 
     @staticmethod
     def start(context: Any, task: Task, place: Slot) -> _Active:
-        import dataclasses
-
-        placed = dataclasses.replace(task, device=place.device, threads=place.threads)
+        placed = replace(task, device=place.device, threads=place.threads)
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(placed, theirs), name=f"vitrepro {task.run.name}")
         process.start()

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from vitrepro.recipe import Strict
 
 if TYPE_CHECKING:  # listing claims must not wait for numpy
     from vitrepro.arrays import Bools, Ints
 
-SCHEMA_VERSION = 1
+
+class Stored(Strict):
+    """A part of a file that vitrepro writes; its validator is made when the first is read."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
-class Deviation(Strict):
+class Deviation(Stored):
     """A setting changed by hand against the experiment file.
 
     Attributes:
@@ -31,7 +35,7 @@ class Deviation(Strict):
         return f"{self.path} {self.used}, registered {self.registered}"
 
 
-class Environment(Strict):
+class Environment(Stored):
     """Where a run was made."""
 
     vitrepro: str
@@ -44,7 +48,7 @@ class Environment(Strict):
     threads: PositiveInt
 
 
-class TrainResult(Strict):
+class TrainResult(Stored):
     """Counts over the whole test split, and how the weights came about.
 
     Attributes:
@@ -85,11 +89,11 @@ class TrainResult(Strict):
         return self
 
 
-class AnalyticResult(Strict):
+class AnalyticResult(Stored):
     quantities: dict[str, float]
 
 
-class Record(Strict):
+class Record(Stored):
     """One finished run; `config` is the recipe or the analytic arm, whole."""
 
     schema_version: Literal[1] = 1

@@ -28,20 +28,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from vitrepro.errors import StoreError
-from vitrepro.recipe import Strict
-from vitrepro.record import Deviation, Measured, Predictions, Record, TrainResult
+from vitrepro.record import Deviation, Measured, Predictions, Record, Stored, TrainResult
 from vitrepro.spec import ClaimId, Reported, Scale
 
 RunState = Literal["finished", "failed", "running", "interrupted", "absent"]
 
 
-class RunRef(Strict):
+class RunRef(Stored):
     run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     arm: str
     seed: int
 
 
-class VerdictEntry(Strict):
+class VerdictEntry(Stored):
     """A request for a verdict, so that a report can be made from the store alone.
 
     Attributes:

@@ -353,7 +353,9 @@ def _exact(name: str, check: ExactCheck, cell: Cell, arm: _Arm) -> Finding:
         f"{name}: counted {value:.6g}, reported {relation}{cell.value:.6g}; the difference of {difference:+.3g} is "
         f"{'within' if holds else 'outside'} the tolerance of {bound:.3g}"
     )
-    return Finding(name, outcome, value, None, cell.value, bound, because, abs(slack) / (bound or 1.0))
+    # where no difference is allowed, an exact hit is no near miss
+    share = abs(slack) / (bound or abs(cell.value) or 1.0) if bound or difference else 1.0
+    return Finding(name, outcome, value, None, cell.value, bound, because, share)
 
 
 def _value(name: str, check: ValueCheck, cell: Cell, arm: _Arm) -> Finding:
