@@ -105,7 +105,7 @@ def crop_boxes(
 ) -> Tensor:
     """Random crops by area (uniform) and aspect ratio (log-uniform): the first of the tries that fits.
 
-    Where none fits, the largest central crop with an allowed ratio, as torchvision does.
+    Where none fits, the largest central crop with an allowed ratio, as torchvision does, of a pixel at least.
 
     Args:
         size: H, W.
@@ -128,7 +128,7 @@ def crop_boxes(
     left = (place[:, 1] * (W - width + 1)).long()
 
     nearest = min(max(W / H, spec.ratio[0]), spec.ratio[1])
-    whole_w, whole_h = min(W, round(H * nearest)), min(H, round(W / nearest))
+    whole_w, whole_h = min(W, max(1, round(H * nearest))), min(H, max(1, round(W / nearest)))
     whole = torch.tensor([(H - whole_h) // 2, (W - whole_w) // 2, whole_h, whole_w])
     return torch.where(fits.any(1, keepdim=True), torch.stack([top, left, height, width], 1), whole)
 
