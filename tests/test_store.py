@@ -486,3 +486,12 @@ def test_the_cache_is_the_one_of_the_environment(tmp_path: Path, monkeypatch: py
     assert Places.of(tmp_path, None).cache_dir == tmp_path / "cache"
     monkeypatch.setenv("VITREPRO_CACHE", "")
     assert "vitrepro" in str(Places.of(tmp_path, None).cache_dir)
+
+
+def test_what_a_killed_writer_left_half_done_is_swept(store: Store) -> None:
+    folder = store.run_dir("0" * 16)
+    folder.mkdir(parents=True)
+    (folder / ".config.json.abc.tmp").write_text("{")
+    (folder / "config.json").write_text("{}")
+    store.sweep("0" * 16)
+    assert [p.name for p in folder.iterdir()] == ["config.json"]

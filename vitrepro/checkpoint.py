@@ -34,8 +34,6 @@ def load_newest(folder: Path, device: str) -> dict[str, Any] | None:
 
     Tensors only (`weights_only`): a checkpoint can run no code.
     """
-    for leftover in folder.glob(".checkpoint-*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a process that died while writing
     for path in sorted(folder.glob("checkpoint-*.pt"), reverse=True):
         try:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)

@@ -73,6 +73,7 @@ def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None
             return
         started, began = datetime.now(timezone.utc), time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
+        store.sweep(run.id)
         store.clear_error(run.id)
         values = run.config.model_dump(mode="json")
         store.write_config(run.id, {"run": run.name, "seed": run.seed, "config": values})

@@ -167,6 +167,11 @@ class Store:
     def clear_error(self, run_id: str) -> None:
         (self.run_dir(run_id) / "error.json").unlink(missing_ok=True)
 
+    def sweep(self, run_id: str) -> None:
+        """Remove what a process that died while writing left half done; only for the holder of the run's lock."""
+        for leftover in self.run_dir(run_id).glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
     def write_config(self, run_id: str, config: dict[str, Any]) -> None:
         self._write(self.run_dir(run_id) / "config.json", config)
 
