@@ -49,7 +49,7 @@ def record(
         "train_seconds": train_seconds,
         "eval_seconds": eval_seconds,
     }
-    hashes = dict.fromkeys(("ids_sha256", "train_sha256", "test_sha256", "weights_sha256"), "0")
+    hashes = dict.fromkeys(("ids_sha256", "train_sha256", "test_sha256", "data_sha256", "weights_sha256"), "0")
     return Record(
         run_id=of.id,
         type="train",

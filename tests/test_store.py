@@ -15,17 +15,18 @@ import pytest
 from filelock import FileLock
 
 from vitrepro.errors import StoreError
-from vitrepro.record import AnalyticResult, Environment, Predictions, Record, TrainResult
+from vitrepro.record import ENGINE, AnalyticResult, Environment, Predictions, Record, TrainResult, run_identity
 from vitrepro.spec import Reported, Scale
 from vitrepro.store import Places, RunRef, Store, VerdictEntry, atomic_file, explain, write_atomic
 
-RUN, OTHER = "0123456789abcdef", "fedcba9876543210"
+CONFIG = {"data": {"name": "digits"}}
+RUN, OTHER = run_identity(ENGINE, "train", CONFIG, 3), "fedcba9876543210"
 REF = RunRef(run_id=RUN, arm="a", seed=3)
 PREDICTIONS = Predictions(np.array([0, 1, 2, 5]), np.array([1, 0, 9, 9]), np.array([1, 0, 9, 8]))
 
 
 def record(run_id: str = RUN, **change: Any) -> Record:
-    hashes = dict.fromkeys(("ids_sha256", "train_sha256", "test_sha256", "weights_sha256"), "0")
+    hashes = dict.fromkeys(("ids_sha256", "train_sha256", "test_sha256", "data_sha256", "weights_sha256"), "0")
     result = TrainResult(
         n=4,
         correct=3,
@@ -61,7 +62,7 @@ def record(run_id: str = RUN, **change: Any) -> Record:
         "experiment": "models",
         "arm": "a",
         "seed": 3,
-        "config": {"data": {"name": "digits"}},
+        "config": CONFIG,
         "config_hash": "c",
         "claims": {"t/order": "h"},
         "result": result,
@@ -268,9 +269,10 @@ def test_what_is_stored_is_read_back(store: Store) -> None:
 
 
 def test_a_counted_run_has_no_predictions(store: Store) -> None:
-    counted = record(type="analytic", result=AnalyticResult(quantities={"depth": 12.0}))
+    own = run_identity(ENGINE, "analytic", CONFIG, 3)
+    counted = record(own, type="analytic", result=AnalyticResult(quantities={"depth": 12.0}))
     store.finish(counted, None)
-    measured = store.measured(REF)
+    measured = store.measured(RunRef(run_id=own, arm="a", seed=3))
     assert (measured.record, measured.predictions, measured.error) == (counted, None, None)
 
 
@@ -495,3 +497,9 @@ def test_what_a_killed_writer_left_half_done_is_swept(store: Store) -> None:
     (folder / "config.json").write_text("{}")
     store.sweep("0" * 16)
     assert [p.name for p in folder.iterdir()] == ["config.json"]
+
+
+def test_a_record_of_another_recipe_or_seed_is_damage(store: Store) -> None:
+    store.finish(record(seed=4), PREDICTIONS)
+    with pytest.raises(StoreError, match="its recipe and seed are not those of this run"):
+        store.record(RUN)

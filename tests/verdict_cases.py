@@ -59,6 +59,7 @@ def trained(arm: str, rows: Bools, **change: Any) -> list[Measured]:
             "ids_sha256": "i",
             "train_sha256": "t",
             "test_sha256": "e",
+            "data_sha256": "d",
             "weights_sha256": f"{arm}/{seed}",
             "parameters": 10_000,
             "train_images": 1000,
@@ -152,6 +153,7 @@ def increasing(by: float = 0.0, **more: Any) -> Claim:
 def judged(
     claim: Claim, arms: Mapping[str, Bools] | Sequence[Measured], deviations: Sequence[Deviation] = (), **change: Any
 ) -> Verdict:
-    """The verdict on runs, or on arms' correctness, at scale `gpu` with three registered seeds."""
+    """The verdict on runs, or on arms' correctness, at scale `gpu`; registered are the seeds there are, up to three."""
     measured = runs(arms, **change) if isinstance(arms, Mapping) else arms
-    return judge(claim, "gpu", measured, registered_seeds=3, deviations=deviations)
+    registered = min(3, len({m.seed for m in measured}))
+    return judge(claim, "gpu", measured, registered_seeds=registered, deviations=deviations)

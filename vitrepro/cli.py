@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -560,8 +561,13 @@ def data_fetch(
 
 
 def run() -> None:
-    """Entry point of the `vitrepro` command."""
-    app()
+    """Entry point of the `vitrepro` command; a fault of the program itself never looks like a verdict."""
+    try:
+        app()
+    except Exception:
+        traceback.print_exc()
+        typer.echo("This is a fault of vitrepro, not of the claim; nothing stored is lost.", err=True)
+        sys.exit(70)
 
 
 # --- shared by the commands ---------------------------------------------------------------------

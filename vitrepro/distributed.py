@@ -34,7 +34,7 @@ def devices(wanted: str = "auto") -> tuple[str, ...]:
     Raises:
         UsageError: not of this form, or a device that is not here.
     """
-    visible = torch.cuda.device_count()
+    visible = torch.cuda.device_count() if torch.cuda.is_available() else 0  # a driver may be too old for this torch
     if wanted == "auto":
         wanted = "cuda" if visible else "cpu"
     if wanted == "cuda":

@@ -9,11 +9,18 @@ from torch import nn
 
 from vitrepro.recipe import TrainSpec
 
+# as our own models, timm and torchvision name them
+UNDECAYED = ("pos_embed", "cls_token", "class_token", "layer_scale", "relative_position_bias")
 
-def build(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
+
+def build(model: nn.Module, spec: TrainSpec, *, fused: bool = True) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW; weight decay on matrices and kernels only.
 
-    Biases, norms, class token and position embeddings are not decayed, as in the usual recipes.
+    Biases, norms, class token, position embeddings and layer scales are not decayed, as in the usual recipes.
+
+    Args:
+        fused: one kernel for all parameters. Not with a loss scaler: fused SGD leaves its momentum unwritten when
+            the first step is skipped.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in trained if _decayed(name, p)]
@@ -21,12 +28,12 @@ def build(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
     groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     groups = [g for g in groups if g["params"]]
     if spec.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=True)
-    return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, fused=True)
+        return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=fused)
+    return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, fused=fused)
 
 
 def _decayed(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim >= 2 and "pos_embed" not in name and "cls_token" not in name
+    return parameter.ndim >= 2 and not any(part in name for part in UNDECAYED)
 
 
 def learning_rate(step: int, steps: int, spec: TrainSpec) -> float:

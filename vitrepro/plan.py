@@ -17,7 +17,7 @@ from vitrepro.claims import Registry, arms_of, merge, recipes
 from vitrepro.data.locate import locate, missing_message
 from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
 from vitrepro.recipe import Precision, Recipe
-from vitrepro.record import Deviation
+from vitrepro.record import ENGINE, Deviation, run_identity
 from vitrepro.spec import (
     SCALES,
     AnalyticArm,
@@ -28,9 +28,6 @@ from vitrepro.spec import (
     TrainExperiment,
     content_hash,
 )
-
-# Part of every run's identity. Raise it when the same recipe would lead to other weights than before.
-ENGINE = 1
 
 NEEDS_GPU: tuple[ScaleName, ...] = ("paper", "gpu")
 _LENGTHS = ("train.steps", "train.epochs")
@@ -77,7 +74,7 @@ class Run:
     @property
     def id(self) -> str:
         """Hash of exactly what determines the result: recipe, seed, and the engine's generation."""
-        return content_hash([ENGINE, self.type, self.config.model_dump(mode="json"), self.seed])[:16]
+        return run_identity(ENGINE, self.type, self.config.model_dump(mode="json"), self.seed)
 
     @property
     def config_hash(self) -> str:
@@ -230,37 +227,35 @@ def apply(recipe: Recipe, overrides: Sequence[Override]) -> tuple[Recipe, tuple[
     Raises:
         UsageError: a path that names no field (with the nearest), or a value the field cannot have.
     """
-    values: dict[str, Any] = recipe.model_dump()
-    changed: list[tuple[str, Any, Any]] = []
+    registered: dict[str, Any] = recipe.model_dump()
+    values = registered
     for override in overrides:
-        old = _lookup(values, override.path)
-        if old == override.value:
+        if _lookup(values, override.path) == override.value:
             continue
-        keys = override.path.split(".")
         change: Any = override.value
-        for key in reversed(keys):
+        for key in reversed(override.path.split(".")):
             change = {key: change}
         values = merge(values, change)
         if override.path in _LENGTHS:  # one replaces the other
             other = next(path for path in _LENGTHS if path != override.path)
             values["train"][other.split(".")[1]] = None
-            old = f"{recipe.steps} steps" if old is None else old
-        changed.append((override.path, override.value, old))
     try:
         result = Recipe.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(p) for p in first["loc"]) or "recipe"
-        raise UsageError(f"--set: {where}: {first['msg']} (found {_short(first['input'])})") from None
-    fewer = {
-        "train.steps": result.steps <= recipe.steps,
-        "train.epochs": result.steps <= recipe.steps,
-        "data.train_images": result.train_size <= recipe.train_size and result.steps <= recipe.steps,
-    }
-    return result, tuple(
-        Deviation(path=path, used=_short(used), registered=_short(old), weaker=fewer.get(path, False))
-        for path, used, old in changed
-    )
+        found = "" if isinstance(first["input"], dict) else f" (found {_short(first['input'])})"
+        raise UsageError(f"--set: {where}: {first['msg'].removeprefix('Value error, ')}{found}") from None
+    deviations = []
+    for path in dict.fromkeys(o.path for o in overrides):
+        used, old = _lookup(values, path), _lookup(registered, path)
+        if used is None or used == old:  # set back, or replaced by the other way to give a length
+            continue
+        shown = f"{recipe.steps} steps" if path in _LENGTHS and old is None else "none" if old is None else _short(old)
+        deviations.append(Deviation(path=path, used=_short(used), registered=shown))
+    if result != recipe and not deviations:  # a value was taken away
+        deviations = [Deviation(path=o.path, used="none", registered="another") for o in overrides]
+    return result, tuple(deviations)
 
 
 def _lookup(values: Mapping[str, Any], path: str) -> Any:

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from vitrepro.recipe import Strict
+from vitrepro.spec import content_hash
 
 if TYPE_CHECKING:  # listing claims must not wait for numpy
     from vitrepro.arrays import Bools, Ints
+
+
+# Part of every run's identity. Raise it when the same recipe would lead to other weights than before.
+ENGINE = 1
 
 
 class Stored(Strict):
@@ -20,16 +25,11 @@ class Stored(Strict):
 
 
 class Deviation(Stored):
-    """A setting changed by hand against the experiment file.
-
-    Attributes:
-        weaker: it can only lower an accuracy (fewer steps or training images).
-    """
+    """A setting changed by hand against the experiment file."""
 
     path: str
     used: str
     registered: str
-    weaker: bool = False
 
     def __str__(self) -> str:
         return f"{self.path} {self.used}, registered {self.registered}"
@@ -54,7 +54,7 @@ class TrainResult(Stored):
     Attributes:
         n, correct: test images evaluated and classified correctly; accuracy is correct / n.
         complete_n: test images of a complete evaluation.
-        ids_sha256, train_sha256, test_sha256: which images, in which order, with which pixels.
+        ids_sha256, train_sha256, test_sha256, data_sha256: which images, in which order, with which pixels.
         weights_sha256: of the final weights; equal weights, equal hash.
     """
 
@@ -65,6 +65,7 @@ class TrainResult(Stored):
     ids_sha256: str
     train_sha256: str
     test_sha256: str
+    data_sha256: str = Field(description="of the whole data set as it was decoded, both splits")
     weights_sha256: str
     parameters: PositiveInt
     train_images: PositiveInt
@@ -98,6 +99,7 @@ class Record(Stored):
 
     schema_version: Literal[1] = 1
     run_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    engine: PositiveInt = ENGINE
     type: Literal["train", "analytic"]
     experiment: str
     arm: str
@@ -110,6 +112,11 @@ class Record(Stored):
     environment: Environment
     started_at: str = Field(description="UTC, ISO 8601")
     wall_seconds: NonNegativeFloat
+
+
+def run_identity(engine: int, type: str, config: dict[str, Any], seed: int) -> str:
+    """A run's id: hash of exactly what determines its result, given the data (whose hash the record holds)."""
+    return content_hash([engine, type, config, seed])[:16]
 
 
 @dataclass(frozen=True, eq=False)

@@ -199,6 +199,7 @@ def _train_and_test(
         ids_sha256=_ids_sha256(test.ids),
         train_sha256=split.sha256,
         test_sha256=test.sha256,
+        data_sha256=data.sha256,
         weights_sha256=checkpoint.weights_sha256(weights),
         parameters=sum(p.numel() for p in model.parameters()),
         train_images=len(split.ids),

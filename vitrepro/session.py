@@ -208,7 +208,7 @@ def _execute(
             offline=True,  # `vitrepro data fetch` downloads, verify never does
             progress=partial(on_data, name),
         )
-    asked = {r.id: {p.claim.id: p.claim.hash for p in plans if r in p.runs} for r in missing}
+    asked = {r.id: {p.claim.id: p.claim.hash for p in plans if any(q.id == r.id for q in p.runs)} for r in missing}
     tasks = [
         Task(
             run=r,

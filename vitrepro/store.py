@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from vitrepro.errors import StoreError
-from vitrepro.record import Deviation, Measured, Predictions, Record, Stored, TrainResult
+from vitrepro.record import Deviation, Measured, Predictions, Record, Stored, TrainResult, run_identity
 from vitrepro.spec import ClaimId, Reported, Scale
 
 RunState = Literal["finished", "failed", "running", "interrupted", "absent"]
@@ -59,6 +59,11 @@ class VerdictEntry(Stored):
     outcome: str
     reason: str
     judged_at: str
+
+    @property
+    def whole(self) -> bool:
+        """With all registered seeds, and nothing changed by hand."""
+        return not self.deviations and len({r.seed for r in self.runs}) >= self.registered_seeds
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ class Store:
             )
         if record.run_id != run_id:
             raise StoreError(f"{path}: holds the record of run {record.run_id}; {self._advice(run_id)}")
+        if run_identity(record.engine, record.type, record.config, record.seed) != run_id:
+            raise StoreError(f"{path}: its recipe and seed are not those of this run; {self._advice(run_id)}")
         return record
 
     def predictions(self, run_id: str) -> Predictions:
@@ -240,9 +247,22 @@ class Store:
 
     # --- verdicts
 
-    def write_verdict(self, entry: VerdictEntry) -> None:
-        name = entry.claim_id.replace("/", "--")
-        self._write(self.root / "verdicts" / f"{name}@{entry.scale}.json", entry.model_dump(mode="json"))
+    def write_verdict(self, entry: VerdictEntry) -> bool:
+        """Keep a request and what it came to; a trial never takes the place of a whole one.
+
+        Returns:
+            False if an entry with all registered seeds and no setting changed by hand stands there and this one
+            has less.
+        """
+        path = self.root / "verdicts" / f"{entry.claim_id.replace('/', '--')}@{entry.scale}.json"
+        if not entry.whole:
+            try:
+                if VerdictEntry.model_validate_json(path.read_bytes()).whole:
+                    return False
+            except (OSError, ValidationError):
+                pass
+        self._write(path, entry.model_dump(mode="json"))
+        return True
 
     def verdicts(self) -> tuple[list[VerdictEntry], list[str]]:
         """All requests for verdicts, by claim, and the faults of files that cannot be read."""

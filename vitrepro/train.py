@@ -75,13 +75,14 @@ def train(
     spec, steps = recipe.train, recipe.steps
     micro = spec.micro_batch or spec.batch_size
     log_every = max(1, steps // 100)
-    optimizer = optim.build(model, spec)
     scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=precision == "fp16")
+    optimizer = optim.build(model, spec, fused=not scaler.is_enabled())
 
-    start, skipped, in_a_row, before, resumed_at = 0, 0, 0, 0.0, ()
+    start, skipped, in_a_row, loss, before, resumed_at = 0, 0, 0, math.nan, 0.0, ()
     state = checkpoint.load_newest(folder, device)
     if state is not None:
-        start, skipped, before = state["step"], state["skipped"], state["seconds"]
+        start, loss, before = state["step"], state["loss"], state["seconds"]
+        skipped, in_a_row = state["skipped"], state["in_a_row"]
         resumed_at = (*state["resumed_at"], start)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -94,14 +95,16 @@ def train(
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
+            "loss": loss,
             "skipped": skipped,
+            "in_a_row": in_a_row,
             "seconds": before + time.monotonic() - began,
             "resumed_at": resumed_at,
         }
         checkpoint.save(folder, step, values)
 
     model.train()
-    loss_sum, hits, seen, loss = 0.0, 0, 0, math.nan
+    loss_sum, hits, seen = 0.0, 0, 0
     for step, index in enumerate(batches(len(images), spec.batch_size, steps, seed, start), start):
         rate = optim.learning_rate(step, steps, spec)
         for group in optimizer.param_groups:

@@ -202,6 +202,7 @@ def trained(run: Run, correct: int) -> tuple[TrainResult, Predictions]:
         num_classes=10,
         ids_sha256="i",
         train_sha256="t",
+        data_sha256="d",
         test_sha256="e",
         weights_sha256="w",
         parameters=10_000,
