@@ -129,7 +129,7 @@ def test_every_scale_of_every_built_in_claim_plans_and_costs(builtin: Registry) 
             if entry.infeasible:
                 continue
             plan = plan_claim(builtin, Choice(claim, name, entry, {}), resolve=lambda _: "fp32")  # type: ignore[arg-type]
-            priced = cost.total(plan.runs, cost.Timings([], "cpu"), slots=1)
+            priced = cost.total(plan.runs, cost.Timings([], "cpu", 1), slots=1)
             assert priced.runs == len(plan.runs) > 0
             assert priced.flops is not None
             planned += 1
@@ -336,7 +336,7 @@ id: mine/kinds
 source: {{paper: p, where: w}}
 kind: {kind}
 statement: s
-reported: {{unit: u, cells: {{large: 90}}}}
+reported: {{unit: percent, cells: {{large: 90}}}}
 scales: {{quick: {{experiment: {"counts" if other == "exact" else "models"}, fidelity: exact, expect: {expect}}}}}
 """
         registry = load({"kinds.yaml": text})
@@ -603,3 +603,41 @@ def test_faults_keep_their_lines_and_the_exit_code_of_what_a_user_must_fix() -> 
     error = ClaimFileError(["a.yaml:1:1: x", "b.yaml:2:2: y"])
     assert str(error).splitlines() == list(error.problems)
     assert error.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("reported", "check", "message"),
+    [
+        ("{unit: fraction of 1, cells: {x: 0.99}}", "{arm: large, margin: 0.5, direction: at_least}", "in percent"),
+        (
+            "{unit: percent, cells: {x: 0}}",
+            "{arm: large, margin: 4.9, direction: at_least}",
+            "distance of 0.0 to chance",
+        ),
+    ],
+)
+def test_a_value_that_any_model_reaches_is_refused(reported: str, check: str, message: str, load: Load) -> None:
+    (problem,) = load(
+        {
+            "a.yaml": "id: mine/value\nsource: {paper: p, where: w}\nkind: value\nstatement: s\n"
+            f"reported: {reported}\n"
+            f"scales: {{quick: {{experiment: models, fidelity: exact, expect: {{cells: {{x: {check}}}}}}}}}\n"
+        }
+    ).problems
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("value", "check", "message"),
+    [(3, "tolerance: 1.0e+9", "nearly anything passes"), (0, "tolerance: 0, direction: at_least", "cannot fail")],
+)
+def test_a_count_that_nothing_can_miss_is_refused(value: int, check: str, message: str, load: Load) -> None:
+    (problem,) = load(
+        {
+            "a.yaml": "id: mine/exact\nsource: {paper: p, where: w}\nkind: exact\nstatement: s\n"
+            f"reported: {{unit: layers, cells: {{x: {value}}}}}\n"
+            "scales: {any: {experiment: counts, fidelity: exact, expect: {cells: {x: "
+            f"{{arm: b16, quantity: depth, {check}}}}}}}}}}}\n"
+        }
+    ).problems
+    assert message in problem

@@ -112,10 +112,41 @@ def test_a_precision_is_a_deviation_only_where_the_recipe_fixes_another(tiny: li
         file.write_text(file.read_text().replace(f"precision: {registered}", "precision: fp32"))
 
 
-def test_fewer_seeds_than_registered_are_named(tiny: list[str]) -> None:
-    _, document = verify(tiny, "tiny/ordering", "--seeds", "1")
-    (verdict,) = document["verdicts"]  # type: ignore[misc]
-    assert "1 of 2 seeds" in verdict["qualifiers"]
+def test_a_trial_with_fewer_seeds_decides_nothing_and_leaves_the_whole_verdict(tiny: list[str], tmp_path: Path) -> None:
+    _, whole = verify(tiny, "tiny/ordering")
+    for trial in (["--seeds", "1"], ["--set", "train.steps=5"]):
+        code, document = verify(tiny, "tiny/ordering", *trial)
+        (verdict,) = document["verdicts"]  # type: ignore[misc]
+        assert code == 3
+        assert verdict["outcome"] == "INCONCLUSIVE"
+    ((entry,), faults) = Store(tmp_path / "store").verdicts()
+    assert not faults
+    assert entry.outcome == whole["verdicts"][0]["outcome"]  # type: ignore[index]
+    assert len(entry.runs) == 4
+    assert entry.deviations == ()
+
+
+def test_a_fresh_run_that_does_not_fit_the_budget_leaves_the_stored_one(tiny: list[str], tmp_path: Path) -> None:
+    _, first = verify(tiny, "tiny/ordering")
+    code, again = verify(tiny, "tiny/ordering", "--fresh", "--budget", "1s")
+    assert again == first
+    assert len(Store(tmp_path / "store").run_ids()) == 4
+    assert code == first["exit_code"]
+
+
+def test_seeds_and_precision_are_refused_where_nothing_is_trained(tiny: list[str]) -> None:
+    for more in (["--seeds", "5"], ["--precision", "bf16"]):
+        done = call("verify", "vit/t1-variants", *tiny, *more)
+        assert done.exit_code == 2
+        assert "nothing is trained" in done.stderr
+
+
+def test_a_budget_too_small_for_every_scale_runs_what_fits(tiny: list[str]) -> None:
+    verify(tiny, "tiny/ordering", "--seeds", "1")
+    done = call("plan", "tiny/ordering", *tiny, "--seeds", "900", "--budget", "20s", "--json", "--devices", "cpu:2")
+    (document,) = json.loads(done.stdout)["plans"]
+    assert document["scale"] == "quick"
+    assert document["to_run"] > 0
 
 
 def test_a_budget_that_is_used_up_leaves_runs_out_and_says_so(tiny: list[str]) -> None:

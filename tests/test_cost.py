@@ -76,15 +76,15 @@ def record(
 
 
 def test_time_is_images_over_the_measured_rates() -> None:
-    timings = Timings([record(run())], "here")
+    timings = Timings([record(run())], "here", 1)
     assert timings.seconds(run(steps=1000)) == pytest.approx(START_SECONDS + 10_000 / 500 + 797 / (797 / 0.5))
     assert timings.seconds(run(seed=9, train_images=100)) == timings.seconds(run())
 
 
 def test_records_of_another_device_do_not_count() -> None:
-    assert Timings([record(run(), device="there")], "here").seconds(run()) is None
-    both = Timings([record(run()), record(run(), train_seconds=200, device="there")], "here")
-    assert both.seconds(run()) == Timings([record(run())], "here").seconds(run())
+    assert Timings([record(run(), device="there")], "here", 1).seconds(run()) is None
+    both = Timings([record(run()), record(run(), train_seconds=200, device="there")], "here", 1)
+    assert both.seconds(run()) == Timings([record(run())], "here", 1).seconds(run())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_records_of_another_device_do_not_count() -> None:
     ],
 )
 def test_a_model_that_was_never_timed_here_gives_none(other: Run) -> None:
-    timings = Timings([record(run())], "here")
+    timings = Timings([record(run())], "here", 1)
     assert timings.seconds(run()) is not None
     assert timings.seconds(other) is None
     assert total([run(), other], timings, slots=1).seconds is None
@@ -105,22 +105,22 @@ def test_a_model_that_was_never_timed_here_gives_none(other: Run) -> None:
 
 @pytest.mark.parametrize("result", [{"resumed_at": (50,)}, {"train_seconds": 0.0}, {"eval_seconds": 0.0}])
 def test_a_run_that_was_interrupted_or_not_timed_says_nothing_of_speed(result: dict[str, Any]) -> None:
-    assert Timings([record(run(), **result)], "here").seconds(run()) is None
+    assert Timings([record(run(), **result)], "here", 1).seconds(run()) is None
 
 
 def test_the_last_of_several_records_of_a_model_counts() -> None:
     slow_then_fast = [record(run(), train_seconds=20.0), record(run(seed=1), train_seconds=2.0)]
-    assert Timings(slow_then_fast, "here").seconds(run()) == Timings([record(run())], "here").seconds(run())
+    assert Timings(slow_then_fast, "here", 1).seconds(run()) == Timings([record(run())], "here", 1).seconds(run())
 
 
 def test_a_record_whose_recipe_is_no_longer_one_is_passed_over() -> None:
     old = record(run())
     old = old.model_copy(update={"config": {**old.config, "left_over": 1}})
-    assert Timings([old], "here").seconds(run()) is None
+    assert Timings([old], "here", 1).seconds(run()) is None
 
 
 def test_counting_takes_seconds_and_no_images() -> None:
-    priced = total([COUNTED], Timings([], "here"), slots=1)
+    priced = total([COUNTED], Timings([], "here", 1), slots=1)
     assert (priced.runs, priced.train_images, priced.test_images, priced.flops) == (1, 0, 0, 0.0)
     assert priced.seconds is not None
     assert 0 < priced.seconds < 60
@@ -143,17 +143,17 @@ def test_flops_are_three_passes_a_training_image_and_one_a_test_image() -> None:
 def test_a_model_without_a_closed_form_has_no_flops() -> None:
     library = run(model={"family": "timm", "name": "resnet18"})
     assert run_flops(library) is None
-    assert total([run(), library], Timings([], "here"), slots=1).flops is None
+    assert total([run(), library], Timings([], "here", 1), slots=1).flops is None
 
 
 def test_nothing_costs_nothing() -> None:
-    priced = total([], Timings([], "here"), slots=2)
+    priced = total([], Timings([], "here", 1), slots=2)
     assert (priced.runs, priced.flops, priced.seconds) == (0, 0, 0.0)
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=8), st.integers(1, 16))
 def test_slots_share_the_time_but_no_run_is_split(steps: list[int], slots: int) -> None:
-    timings = Timings([record(run())], "here")
+    timings = Timings([record(run())], "here", 1)
     runs = [run(steps=s, seed=i) for i, s in enumerate(steps)]
     each = [s for s in (timings.seconds(r) for r in runs) if s is not None]
     found = total(runs, timings, slots).seconds

@@ -322,13 +322,22 @@ class _Collector:
                 arm, quantity = experiment.arms.get(check.arm), expect.cells[name].quantity
                 if arm and quantity not in arm.quantities:
                     yield f"{where}: arm {check.arm!r} of {experiment.id} does not measure {quantity}"
+                value, exact = cells[name].value, expect.cells[name]
+                tolerance = exact.tolerance or 0.0
+                if value and tolerance >= abs(value) / 2:
+                    yield f"{where}: tolerance {tolerance:g} is not below half of {value:g}: nearly anything passes"
+                if exact.direction == "at_least" and value <= 0:
+                    yield f"{where}: every quantity is at least {value:g}; the check cannot fail"
             elif isinstance(experiment, TrainExperiment) and isinstance(expect, ValueExpect):
                 recipe = recipes(experiment).get(check.arm)
                 value, margin = cells[name].value, expect.cells[name].margin
-                if not 0 <= value <= 100:
+                chance = 100 / recipe.data.num_classes if recipe else 0.0
+                at_least = expect.cells[name].direction == "at_least"
+                if claim.reported and "%" not in claim.reported.unit and "percent" not in claim.reported.unit:
+                    yield f"{where}: accuracies are compared in percent, reported.unit is {claim.reported.unit!r}"
+                elif not 0 <= value <= 100:
                     yield f"{where}: reported {value}; an accuracy in percent lies between 0 and 100"
-                elif recipe and margin >= abs(value - 100 / recipe.data.num_classes) / 2:
-                    chance = 100 / recipe.data.num_classes
+                elif recipe and margin >= (value - chance if at_least else abs(value - chance)) / 2:
                     yield f"{where}: margin {margin} is not below half the distance of {value} to chance, {chance:g}"
 
 

@@ -42,6 +42,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("Interrupted. Run the same command again to go on.", err=True)
             ctx.exit(130)
+        except EOFError as error:  # or click would take it for an interrupt and end with 1, which means FAIL
+            typer.echo(f"a helper process ended early ({error or 'no message'}); run the same command again", err=True)
+            ctx.exit(4)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(141)
@@ -291,15 +294,15 @@ def plan_command(
     out.print(terminal.table(("claim", "scale", "runs", "train images", "FLOPs", "time", "notes"), rows))
     slots = f"{len(request.devices)} slot{'s' if len(request.devices) > 1 else ''} ({request.devices[0]})"
     out.print(f"In all {whole.runs} runs to do on {slots}; runs that claims share are counted once.", markup=False)
-    if not todo:
+    if not todo and any(p.runs for p in plans):
         out.print("Everything is stored; a verdict costs nothing.", markup=False)
-    elif whole.seconds is None:
+    elif todo and whole.seconds is None:
         out.print(
             "Time: not known yet, some of these models were never timed on this machine; "
             "it is known after their first run.",
             markup=False,
         )
-    else:
+    elif todo and whole.seconds is not None:
         out.print(f"Time: about {duration(whole.seconds)}, from throughput measured here.", markup=False)
         limit = request.budget_seconds
         if limit is not None and whole.seconds > limit:
@@ -350,9 +353,9 @@ def verify(
 
     launch.warm_up()
     registry, places, request, timings, plans = _plans(
-        patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir
+        patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir, fresh
     )
-    request = replace(request, fresh=fresh, checkpoint_seconds=checkpoint_every)
+    request = replace(request, checkpoint_seconds=checkpoint_every)
     _warn_of_problems(registry)
     errors = terminal.console(stderr=True)
     pending = {r.id: r for r in unique_runs(plans) if fresh or places.store.state(r.id) != "finished"}
@@ -374,6 +377,8 @@ def verify(
             "when the same command is run again.",
             err=True,
         )
+        if as_json:
+            _print_json(verdicts=[], interrupted=str(stopped), exit_code=128 + stopped.number)
         raise typer.Exit(128 + stopped.number) from None
     code = session.exit_code(verdicts)
     if as_json:
@@ -596,9 +601,10 @@ def _plans(
     store: Path,
     data_dir: Path | None,
     claims_dir: list[Path] | None,
+    fresh: bool = False,
 ) -> tuple[Registry, Places, Request, Timings, list[ClaimPlan]]:
     """What `plan` and `verify` share: read the command line and plan the claims."""
-    from vitrepro import claims, session
+    from vitrepro import claims, launch, session
     from vitrepro.cost import Timings
     from vitrepro.plan import Override
     from vitrepro.recipe import Precision
@@ -606,6 +612,8 @@ def _plans(
     _one_of("--precision", precision, get_args(Precision))
     wanted = _scale(scale)
     overrides = tuple(Override.parse(text) for text in settings or [])
+    if precision != "auto" and any(o.path == "train.precision" for o in overrides):
+        raise UsageError("--precision and --set train.precision name the same setting; give one")
     seconds = parse_budget(budget) if budget is not None else (None if wanted else DEFAULT_BUDGET)
     registry = _registry(claims_dir)
     chosen, group = claims.select(registry, patterns)
@@ -621,15 +629,17 @@ def _plans(
         seeds=seeds,
         overrides=overrides,
         budget_seconds=seconds,
+        fresh=fresh,
     )
     places = _places(store, data_dir)
-    timings = Timings(session.readable_records(places.store), device_name(used[0]))
+    threads = launch.slots(used)[0].threads
+    timings = Timings(session.readable_records(places.store), device_name(used[0]), threads)
     plans = session.make_plans(
         registry,
         chosen,
         places,
         request,
-        resolve=lambda wanted: resolve_precision(wanted, used[0]),
+        resolve=lambda wanted: resolve_precision(wanted, used),
         timings=timings,
     )
     return registry, places, request, timings, plans

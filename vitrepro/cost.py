@@ -33,13 +33,15 @@ class Cost:
 
 
 class Timings:
-    """How fast each model went on this machine, read off the records of a store."""
+    """How fast each model went on this machine, with this many threads, read off the records of a store."""
 
-    def __init__(self, records: Iterable[Record], device_name: str) -> None:
+    def __init__(self, records: Iterable[Record], device_name: str, threads: int) -> None:
         self._train: dict[str, float] = {}
         self._test: dict[str, float] = {}
-        for record in records:
+        for record in sorted(records, key=lambda r: r.started_at):  # the newest counts
             result = record.result
+            if record.environment.device == "cpu" and record.environment.threads != threads:
+                continue
             if not isinstance(result, TrainResult) or record.environment.device_name != device_name:
                 continue
             if result.resumed_at or not result.train_seconds or not result.eval_seconds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -68,20 +68,24 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else provenance.cpu_name()
 
 
-def resolve_precision(wanted: Precision, device: str) -> Arithmetic:
-    """What `auto` stands for: bfloat16 where the hardware multiplies it, else float16 on CUDA and float32 on the CPU.
+def resolve_precision(wanted: Precision, devices: Sequence[str]) -> Arithmetic:
+    """What `auto` stands for: bfloat16 where every device multiplies it, else float16 on CUDA and float32 on the CPU.
 
     Raises:
         UsageError: fp16 on the CPU, which has no loss scaling there.
     """
-    cuda = device.startswith("cuda")
+    cuda = devices[0].startswith("cuda")
     if wanted == "fp16" and not cuda:
         raise UsageError("--precision fp16 needs a CUDA device; use bf16 or fp32 on the CPU")
     if wanted != "auto":
         return wanted
     if cuda:
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if all(_cuda_multiplies_bf16(d) for d in devices) else "fp16"
     return "bf16" if _cpu_multiplies_bf16() else "fp32"
+
+
+def _cuda_multiplies_bf16(device: str) -> bool:
+    return torch.cuda.get_device_capability(device)[0] >= 8  # Ampere and later
 
 
 def _cpu_multiplies_bf16() -> bool:

@@ -1,13 +1,14 @@
 """Loaded first by the server that forks the runs' processes.
 
-It makes the server outlive a signal that is sent to the whole group (the command decides what a signal means and
-tells each run), and loads once what every run would load anew.
+The server outlives a signal that is sent to the whole group: the command decides what a signal means and tells each
+run, and the server ends when the command does. It loads once what every run would load anew.
 """
 
 from __future__ import annotations
 
 import signal
 
-import torch._dynamo  # noqa: F401  optimisers and the meta device load it at their first step, for a second or more
-
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # before torch, whose import takes seconds
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+import torch._dynamo  # noqa: E402, F401  optimisers and the meta device load it at their first step, for a second or more

@@ -29,6 +29,7 @@ from vitrepro.errors import VitreproError
 if TYPE_CHECKING:
     from vitrepro.runner import Task
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 60.0  # to finish a step and write a checkpoint after SIGTERM
 
 
@@ -74,7 +75,21 @@ def warm_up() -> None:
     """Start the server that forks the runs' processes, so that it loads torch while this process still plans."""
     if "forkserver" in multiprocessing.get_all_start_methods():
         _context()
-        forkserver.ensure_running()
+        with _held_back():
+            forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Signals wait, here and in what is started here, until the runs' processes have their handlers."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_all(
@@ -132,6 +147,7 @@ class _Active:
     started: float
     share: float = 0.0
     ended: Event | None = None
+    silent: bool = False  # it has closed its end of the pipe
     asked_to_stop: bool = False
 
     @staticmethod
@@ -139,7 +155,8 @@ class _Active:
         placed = replace(task, device=place.device, threads=place.threads)
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(placed, theirs), name=f"vitrepro {task.run.name}")
-        process.start()
+        with _held_back():
+            process.start()
         theirs.close()
         return _Active(task, process, ours, time.monotonic())
 
@@ -158,14 +175,15 @@ def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeo
     """Pass messages on, and notice processes that ended, with or without a word."""
     by_handle: dict[Any, int] = {}
     for number, worker in active.items():
-        by_handle[worker.messages] = number
+        if not worker.silent:
+            by_handle[worker.messages] = number
         by_handle[worker.process.sentinel] = number
     ready = wait(list(by_handle), timeout)
     for number in {by_handle[handle] for handle in ready}:
         worker = active[number]
         run_id = worker.task.run.id
         ended = not worker.process.is_alive()  # looked at before the pipe is emptied
-        with contextlib.suppress(EOFError, OSError):
+        try:
             while worker.messages.poll():
                 kind, message, detail = worker.messages.recv()
                 if kind == "progress":
@@ -173,6 +191,8 @@ def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeo
                     on_event(Event("progress", run_id, number, detail=detail))
                 else:
                     worker.ended = Event(kind, run_id, number, message)
+        except (EOFError, OSError):
+            worker.silent = True
         if ended:
             worker.process.join()
             worker.messages.close()
@@ -216,8 +236,7 @@ def _signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in numbers}
+    before = {n: signal.signal(n, lambda number, _: received.append(number)) for n in SIGNALS}
     try:
         yield received
     finally:
@@ -238,6 +257,8 @@ def _work(task: Task, messages: Connection) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they were held back until here
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from vitrepro.runner import execute
     from vitrepro.train import Stopped

@@ -353,6 +353,9 @@ class Recipe(Strict):
             raise ValueError("augment has two croppings: crop_padding and random_resized_crop")
         if self.augment.color_jitter and self.channels != 3:
             raise ValueError(f"augment.color_jitter needs colour images, {self.data.name} has {self.channels} channel")
+        share = class_share(self.data, "train")
+        if self.data.train_images and self.data.classes and self.data.train_images > 1.1 * share:
+            raise ValueError(f"data.train_images is {self.data.train_images}, the kept classes have about {share}")
         if self.train_size < self.data.num_classes:
             raise ValueError(f"{self.train_size} training images for {self.data.num_classes} classes")
         return self

@@ -43,6 +43,7 @@ class Task:
         data: the decoded data set; None for an analytic run.
         claims: claim id: its hash now, of the claims that asked for the run.
         threads: CPU threads this run may use.
+        fresh: set a stored result aside and make it anew.
     """
 
     run: Run
@@ -52,6 +53,7 @@ class Task:
     threads: int
     claims: Mapping[str, str]
     checkpoint_seconds: float = 30.0
+    fresh: bool = False
 
 
 def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None:
@@ -68,15 +70,22 @@ def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None
     run, store = task.run, task.store
     torch.set_num_threads(task.threads)
     folder = store.run_dir(run.id)
-    with explain(folder), _alone(store, run.id, should_stop):
+    with _alone(store, run.id, should_stop):
+        if task.fresh:
+            store.archive(run.id)
         if (folder / "record.json").exists():
             return
         started, began = datetime.now(timezone.utc), time.monotonic()
-        folder.mkdir(parents=True, exist_ok=True)
+        environment = provenance.environment(task.device, device_name(task.device), task.threads)
+        with explain(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         store.sweep(run.id)
         store.clear_error(run.id)
         values = run.config.model_dump(mode="json")
-        store.write_config(run.id, {"run": run.name, "seed": run.seed, "config": values})
+        data = task.data.sha256 if task.data else None
+        if store.begun_on(run.id) not in (None, data):
+            raise RunError("it was begun on other data than is there now; use --fresh, or the data it was begun on")
+        store.write_config(run.id, {"run": run.name, "seed": run.seed, "config": values, "data_sha256": data})
         if isinstance(run.config, AnalyticArm):
             result: TrainResult | AnalyticResult = _count(run.config)
             predictions = None
@@ -94,7 +103,7 @@ def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None
             claims=dict(task.claims),
             deviations=run.deviations,
             result=result,
-            environment=provenance.environment(task.device, device_name(task.device), task.threads),
+            environment=environment,
             started_at=started.isoformat(timespec="seconds"),
             wall_seconds=time.monotonic() - began,
         )
@@ -107,7 +116,8 @@ def _alone(store: Store, run_id: str, should_stop: Callable[[], bool]) -> Iterat
     lock = FileLock(store.lock_path(run_id))
     while True:
         try:
-            lock.acquire(timeout=0.5)
+            with explain(store.root):
+                lock.acquire(timeout=0.5)
             break
         except Timeout:
             if should_stop():
@@ -136,6 +146,8 @@ def _train_and_test(
     run, device = task.run, task.device
     precision = recipe.train.precision
     assert precision != "auto"  # the planner resolves it, since it is part of the run's identity
+    if precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False  # convolutions in the same arithmetic as matrix products
     torch.manual_seed(derive(run.seed, "weights"))
     model = build(
         recipe.model,
@@ -150,8 +162,9 @@ def _train_and_test(
     with (folder / "metrics.jsonl").open("a") as curve:
 
         def log(row: dict[str, float]) -> None:
-            curve.write(json.dumps(row) + "\n")
-            curve.flush()
+            with explain(folder):
+                curve.write(json.dumps(row) + "\n")
+                curve.flush()
             report(row)
 
         trained = train(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from vitrepro import plan, verdict
 from vitrepro.claims import Registry
 from vitrepro.cost import Timings, duration, total
-from vitrepro.errors import StoreError
+from vitrepro.errors import StoreError, UsageError
 from vitrepro.plan import Choice, ClaimPlan, Override, Run
 from vitrepro.recipe import Precision, Recipe
 from vitrepro.record import Record
-from vitrepro.spec import Claim, Scale, ScaleName
+from vitrepro.spec import SCALES, Claim, Scale, ScaleName
 from vitrepro.store import Places, RunRef, Store, VerdictEntry
 from vitrepro.verdict import Outcome, Verdict
 
@@ -57,7 +57,8 @@ def make_plans(
         timings: unless a scale is asked for, one known to take longer than the budget gives way to a cheaper one.
 
     Raises:
-        UsageError: an override fits none or not all of the recipes.
+        UsageError: an override fits none or not all of the recipes, or there is nothing to train with the seeds or
+            precision asked for.
     """
     cuda = any(d.startswith("cuda") for d in request.devices)
     obstacle = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda)
@@ -76,18 +77,30 @@ def make_plans(
         if request.scale or request.budget_seconds is None:
             return None
         runs = expand(Choice(claim, scale, entry, {})).runs
-        missing = [r for r in runs if places.store.state(r.id) != "finished"]
+        missing = [r for r in runs if request.fresh or places.store.state(r.id) != "finished"]
         seconds = total(missing, timings, len(request.devices)).seconds
         if seconds is None or seconds <= request.budget_seconds:
             return None
         return f"would take about {duration(seconds)}, over the budget of {duration(request.budget_seconds)}"
 
     def choose(claim: Claim) -> Choice:
-        return plan.choose_scale(
+        if claim.scales.any is not None:
+            return plan.choose_scale(claim, request.scale, why_not=obstacle)
+        choice = plan.choose_scale(
             claim, request.scale, why_not=lambda scale, entry: obstacle(scale, entry) or too_long(claim, scale, entry)
         )
+        if choice.scale is None:  # too long, all of them: the cheapest that can run goes as far as the budget does
+            for scale in reversed(SCALES):
+                cheaper = plan.choose_scale(claim, scale, why_not=obstacle)
+                if cheaper.scale is not None and scale in choice.reasons:
+                    return replace(cheaper, reasons={s: r for s, r in choice.reasons.items() if s != scale})
+        return choice
 
-    return [expand(choose(claim)) for claim in chosen]
+    plans = [expand(choose(claim)) for claim in chosen]
+    trains = any(run.type == "train" for p in plans for run in p.runs)
+    if not trains and any(p.runs for p in plans) and (request.seeds is not None or request.precision != "auto"):
+        raise UsageError("--seeds and --precision: these claims are counted, nothing is trained")
+    return plans
 
 
 def verify(
@@ -112,10 +125,7 @@ def verify(
     store = places.store
     store.prepare()
     runs = plan.unique_runs(plans)
-    if request.fresh:
-        for run in runs:
-            store.archive(run.id)
-    missing = [r for r in runs if store.state(r.id) != "finished"]
+    missing = [r for r in runs if request.fresh or store.state(r.id) != "finished"]
     if missing:
         _execute(missing, plans, places, request, timings, on_event, on_data)
     verdicts = []
@@ -218,6 +228,7 @@ def _execute(
             threads=1,
             claims=asked[r.id],
             checkpoint_seconds=request.checkpoint_seconds,
+            fresh=request.fresh,
         )
         for r in missing
     ]

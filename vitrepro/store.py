@@ -171,6 +171,17 @@ class Store:
     def write_error(self, run_id: str, message: str) -> None:
         self._write(self.run_dir(run_id) / "error.json", {"message": message})
 
+    def begun_on(self, run_id: str) -> str | None:
+        """Hash of the data that an unfinished run has trained on so far, if it has."""
+        folder = self.run_dir(run_id)
+        if not any(folder.glob("checkpoint-*.pt")):
+            return None
+        try:
+            found = json.loads((folder / "config.json").read_bytes()).get("data_sha256")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return str(found) if found else None
+
     def clear_error(self, run_id: str) -> None:
         (self.run_dir(run_id) / "error.json").unlink(missing_ok=True)
 
@@ -297,6 +308,8 @@ def explain(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals into messages that name the place."""
     try:
         yield
+    except TimeoutError:  # a lock that somebody holds is no refusal
+        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free

@@ -512,3 +512,13 @@ def test_imagenette_is_complete(tmp_path):
     assert sum(prepared.train.class_counts) == 9469
     assert sum(prepared.test.class_counts) == 3925
     assert prepared.changes == ()
+
+
+def test_a_cache_of_the_right_size_and_other_content_is_made_again(tmp_path):
+    first = prepare("digits", data_dir=None, cache_dir=tmp_path, offline=True)
+    file = first.directory / "test-labels.npy"
+    labels = np.load(file)
+    np.save(file, np.zeros_like(labels))
+    again = prepare("digits", data_dir=None, cache_dir=tmp_path, offline=True)
+    assert again.sha256 == first.sha256
+    np.testing.assert_array_equal(np.load(file), labels)

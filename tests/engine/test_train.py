@@ -68,6 +68,20 @@ def test_a_stopped_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path: 
     assert weights(resumed) == weights(whole)
 
 
+def test_a_run_killed_after_its_last_step_and_before_its_record_can_be_finished(tmp_path: Path) -> None:
+    whole, done, _ = fit(recipe(), tmp_path / "a", checkpoint_seconds=0.0)
+    again, resumed, _ = fit(recipe(), tmp_path / "a")
+    assert resumed.resumed_at == (10,)
+    assert resumed.final_loss == done.final_loss
+    assert weights(again) == weights(whole)
+
+
+def test_with_a_loss_scaler_no_optimizer_is_fused() -> None:
+    model = build(recipe().model, image_size=8, channels=1, num_classes=10)
+    for name in ("sgd", "adamw"):
+        assert optim.build(model, recipe(optimizer=name).train, fused=False).defaults["fused"] is False
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_the_earlier_one_used(tmp_path: Path) -> None:
     whole, _, _ = fit(recipe(), tmp_path / "whole")
     calls = iter(range(1, 100))

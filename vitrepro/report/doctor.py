@@ -28,7 +28,7 @@ def examine(places: Places) -> dict[str, Any]:
         "packages": provenance.versions(),
         "devices": {d: device_name(d) for d in dict.fromkeys(found)},
         "slots": len(found),
-        "precision auto": resolve_precision("auto", found[0]),
+        "precision auto": resolve_precision("auto", found),
         "data sets": {name: locate(name, places.data_dir, places.cache_dir).kind for name in DATASETS},
         "data folder": str(places.data_dir or "none given (--data-dir or VITREPRO_DATA)"),
         "cache": str(places.cache_dir),
