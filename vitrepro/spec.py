@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import math
-import re
 from collections import Counter
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
@@ -371,7 +370,3 @@ def content_hash(value: Any) -> str:
     """SHA-256 of the canonical JSON of plain values."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def is_claim_id(text: str) -> bool:
-    return re.fullmatch(rf"{_NAME}(/{_NAME})+", text) is not None
