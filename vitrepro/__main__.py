@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 
 def main() -> None:
-    # pydantic looks through every installed package for plugins at import, a tenth of `list-claims`; we use none
+    # pydantic looks through every installed package for plugins at import; we use none and start sooner
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    gc.set_threshold(100_000)  # loading makes many objects and little garbage to look for
     try:
         from vitrepro.cli import run
 
