@@ -10,26 +10,32 @@ import contextlib
 import fnmatch
 import functools
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from vitrepro import yamlfile
+from vitrepro import literal, yamlfile
 from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
 from vitrepro.recipe import Recipe
 from vitrepro.spec import (
     AnalyticExperiment,
+    Bound,
+    Cell,
     Claim,
+    Comparison,
     EquivalenceExpect,
     ExactExpect,
     Expect,
     Experiment,
     Family,
     Group,
+    LiteralExpect,
     OrderingExpect,
+    Paper,
     TrainExperiment,
     TrendExpect,
     ValueExpect,
@@ -37,6 +43,7 @@ from vitrepro.spec import (
 from vitrepro.yamlfile import Document, Loc
 
 T = TypeVar("T")
+ENTRY_POINTS = "vitrepro.claims"
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,10 @@ class Registry:
 
     Attributes:
         claims, experiments, groups: by id or name, in the order of the files.
+        papers: what is known of the sources of claims, by `source.paper`.
         files: the file that holds a claim or experiment, as messages show it.
         problems: faults of the files that could not be used, one line each.
+        warnings: what was left out without being at fault itself, such as an installed package that does not load.
     """
 
     claims: Mapping[str, Claim]
@@ -54,9 +63,41 @@ class Registry:
     groups: Mapping[str, Group]
     files: Mapping[str, str]
     problems: tuple[str, ...] = ()
+    papers: Mapping[str, Paper] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def experiment(self, name: str) -> TrainExperiment | AnalyticExperiment:
         return self.experiments[name]
+
+    def cells(self, claim: Claim) -> Callable[[str], Cell]:
+        """How formulas of a claim find a cell by its address; see `find_cell`."""
+        return lambda address: find_cell(self.claims, claim, address)
+
+
+def find_cell(claims: Mapping[str, Claim], claim: Claim, address: str) -> Cell:
+    """A reported cell as formulas name it.
+
+    Args:
+        address: `@cell` of the claim itself; `claim/cell` of the same source; or with the source in front.
+
+    Raises:
+        KeyError: there is no such cell; says what is near.
+    """
+    if address.startswith("@"):
+        own = claim.reported.cells if claim.reported else {}
+        if address[1:] not in own:
+            raise KeyError(f"{address}: neither a cell of this claim nor a definition{did_you_mean(address[1:], own)}")
+        return own[address[1:]]
+    claim_id, _, cell = address.rpartition("/")
+    source = claim.id.rpartition("/")[0]
+    other = claims.get(f"{source}/{claim_id}") or claims.get(claim_id)
+    if other is None:
+        near = did_you_mean(f"{source}/{claim_id}", claims)
+        raise KeyError(f"{address}: no claim {claim_id!r}{near}")
+    cells = other.reported.cells if other.reported else {}
+    if cell not in cells:
+        raise KeyError(f"{address}: {other.id} reports no cell {cell!r}{did_you_mean(cell, cells)}")
+    return cells[cell]
 
 
 def builtin_dir() -> Path:
@@ -66,14 +107,14 @@ def builtin_dir() -> Path:
 
 
 def load(extra: Sequence[Path] = ()) -> Registry:
-    """The built-in claims and those of further directories; faults are collected, not raised.
+    """The built-in claims, those of installed packages and of further directories; faults are collected, not raised.
 
     Raises:
         UsageError: a directory does not exist or holds no claim file.
     """
     found = _Collector()
     seen: set[Path] = set()
-    for directory in (builtin_dir(), *extra):
+    for directory in (builtin_dir(), *_installed(found.warnings), *extra):
         if not directory.is_dir():
             raise UsageError(f"{directory}: no such directory of claims")
         names = sorted(p for p in directory.rglob("*.yaml") if p.is_file())
@@ -86,6 +127,22 @@ def load(extra: Sequence[Path] = ()) -> Registry:
             builtin = directory == builtin_dir()
             found.add(path, f"{directory.name}/{path.relative_to(directory)}" if builtin else str(path))
     return found.registry()
+
+
+def _installed(warnings: list[str]) -> Iterator[Path]:
+    """Directories of claims that other packages name by an entry point; one that fails is a warning."""
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        try:
+            made = point.load()
+            directory = Path(made() if callable(made) else made)
+            if not any(directory.rglob("*.yaml")):
+                raise FileNotFoundError(f"{directory} holds no *.yaml file")
+        except Exception as error:  # whatever a foreign package raises must not take the other claims with it
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            warnings.append(f"claims of the installed package {package} are left out: {reason[:300]}")
+        else:
+            yield directory
 
 
 def check_files(paths: Sequence[Path], registry: Registry) -> tuple[str, ...]:
@@ -167,7 +224,9 @@ def arms_of(expect: Expect) -> tuple[tuple[Loc, str], ...]:
             return tuple((("cells", k, "arm"), c.arm) for k, c in expect.cells.items())
         case OrderingExpect():
             return tuple(
-                (("all", i, side), getattr(c, side)) for i, c in enumerate(expect.all) for side in ("greater", "than")
+                (("all", i, side), getattr(c, side))
+                for i, c in enumerate(expect.all)
+                for side in (("arm",) if isinstance(c, Bound) else ("greater", "than"))
             )
         case TrendExpect():
             return tuple(
@@ -177,6 +236,8 @@ def arms_of(expect: Expect) -> tuple[tuple[Loc, str], ...]:
             )
         case EquivalenceExpect():
             return tuple((("equal", i), arm) for i, arm in enumerate(expect.equal))
+        case LiteralExpect():
+            return ()
     raise AssertionError(expect)
 
 
@@ -194,8 +255,8 @@ def _arms(experiment: TrainExperiment) -> Iterator[tuple[str, tuple[Loc, ...], d
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of a claim file, a family file or an experiment file, for editors."""
-    return TypeAdapter(Claim | Family | Experiment).json_schema()
+    """JSON Schema of a claim file, a family file, an experiment file or a file about a source, for editors."""
+    return TypeAdapter(Claim | Family | Experiment | Paper).json_schema()
 
 
 # --- collecting files -------------------------------------------------------------------------
@@ -206,7 +267,9 @@ class _Collector:
     claims: dict[str, tuple[Claim, tuple[Document, Loc]]] = field(default_factory=dict)
     experiments: dict[str, tuple[TrainExperiment | AnalyticExperiment, Document | None]] = field(default_factory=dict)
     groups: dict[str, tuple[Group, Document]] = field(default_factory=dict)
+    papers: dict[str, tuple[Paper, Document]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     known: Mapping[str, Claim] = field(default_factory=dict)  # of other files, which groups may name
     broken: set[str] = field(default_factory=set)  # ids of experiments whose files have faults
 
@@ -224,15 +287,28 @@ class _Collector:
                 experiment = _experiment(value, document)
                 self._new("experiment", experiment.id, self.experiments, (experiment, document), document, ("id",))
             elif "claims" in value:
-                family = _validate(Family, value, document, ())
-                for i, claim in enumerate(family.claims):
-                    self._claim(claim, document, ("claims", i))
+                self._family(value, document)
+            elif "paper" in value:
+                paper = _validate(Paper, value, document, ())
+                self._new("source", paper.paper, self.papers, (paper, document), document, ("paper",))
             else:
                 self._claim(_validate(Claim, value, document, ()), document, ())
         except ClaimFileError as error:
             self.problems.extend(error.problems)
             if isinstance(value, dict):
                 self.broken.add(str(value.get("id")))
+
+    def _family(self, value: dict[str, Any], document: Document) -> None:
+        """Its claims one by one, so that a faulty one does not take the others with it."""
+        members = value["claims"]
+        if not isinstance(members, list) or not members or value.keys() != {"claims"}:
+            _validate(Family, value, document, ())
+            return
+        for i, member in enumerate(members):
+            try:
+                self._claim(_validate(Claim, member, document, ("claims", i)), document, ("claims", i))
+            except ClaimFileError as error:
+                self.problems.extend(error.problems)
 
     def _group(self, name: str, value: Any, document: Document) -> None:
         try:
@@ -268,16 +344,22 @@ class _Collector:
                     self.problems.append(f"{document.where((name, 'claims', i))}: no claim matches {pattern!r}{hint}")
         files = {name: document.path for name, (_, (document, _)) in self.claims.items()}
         files |= {name: d.path for name, (_, d) in self.experiments.items() if d is not None}
+        files |= {name: d.path for name, (_, d) in self.papers.items()}
         return Registry(
             claims=sound,
             experiments={name: e for name, (e, _) in self.experiments.items()},
             groups={name: g for name, (g, _) in self.groups.items()},
             files=files,
             problems=tuple(self.problems),
+            papers={name: p for name, (p, _) in self.papers.items()},
+            warnings=tuple(self.warnings),
         )
 
     def _cross_check(self, claim: Claim, document: Document, loc: Loc) -> Iterator[str]:
+        yield from self._check_needs(claim, document, loc)
         for scale_name, scale in claim.scales.entries().items():
+            if isinstance(scale.expect, LiteralExpect):
+                yield from self._check_formulas(claim, scale.expect, document, loc)
             if scale.expect is None or scale.experiment is None:
                 continue
             at: Loc = (*loc, "scales", scale_name)
@@ -303,6 +385,34 @@ class _Collector:
                     where = document.where((*at, "expect", *path))
                     yield f"{where}: {shown}.expect: {experiment.id} has no arm {arm!r}{hint}"
             yield from self._check_cells(claim, scale_name, document, loc)
+
+    def _check_needs(self, claim: Claim, document: Document, loc: Loc) -> Iterator[str]:
+        """Data, weights and differences are those of the source's file, where there is one."""
+        if claim.source.paper not in self.papers:
+            return
+        paper, _ = self.papers[claim.source.paper]
+        known: dict[str, Mapping[str, object]] = {
+            "data": paper.data,
+            "weights": paper.weights,
+            "baselines": paper.weights,
+            "differences": paper.differences,
+        }
+        for key, there in known.items():
+            for i, name in enumerate(getattr(claim.needs, key)):
+                if name not in there:
+                    at: Loc = (*loc, "needs", key, i)
+                    hint = did_you_mean(name, there) or f"; it has {', '.join(there) or 'none'}"
+                    yield f"{document.where(at)}: {_dotted(at)}: the file of {paper.paper} has no {name!r}{hint}"
+
+    def _check_formulas(self, claim: Claim, expect: LiteralExpect, document: Document, loc: Loc) -> Iterator[str]:
+        """Every address in a check is a reported cell, and every check can be evaluated."""
+        claims = {**self.known, **{name: c for name, (c, _) in self.claims.items()}}
+        at: Loc = (*loc, "scales", "literal", "expect")
+        try:
+            literal.evaluate(expect, lambda address: find_cell(claims, claim, address))
+        except literal.FormulaError as error:
+            place = (*at, *error.place)
+            yield f"{document.where(place)}: {_dotted(place)}: {error}"
 
     def _check_cells(self, claim: Claim, scale_name: str, document: Document, loc: Loc) -> Iterator[str]:
         """Cells exist, quantities are measured, and no margin reaches the result of knowing nothing."""
@@ -487,6 +597,8 @@ def _members(annotation: Any) -> Iterator[Any]:
 def _tags(model: Any) -> tuple[Any, ...]:
     """Values by which a member of a tagged union is known."""
     fields = getattr(model, "model_fields", {})
+    if model in (Bound, Comparison):  # told apart by their keys
+        return (model.__name__,)
     literals = [fields[k].annotation for k in ("family", "type", "kind") if k in fields]
     return tuple(v for a in literals if get_origin(a) is Literal for v in get_args(a))
 

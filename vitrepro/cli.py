@@ -75,7 +75,8 @@ ClaimsOption = Annotated[
     list[Path] | None, typer.Option("--claims-dir", metavar="DIR", help="Further claims; may be repeated.")
 ]
 ScaleOption = Annotated[
-    str | None, typer.Option("--scale", metavar="SCALE", help="paper, gpu, cpu or quick; else the most faithful.")
+    str | None,
+    typer.Option("--scale", metavar="SCALE", help="paper, gpu, cpu, quick, or literal; else the most faithful."),
 ]
 DevicesOption = Annotated[
     str,
@@ -623,7 +624,7 @@ def _plans(
 
     used = find_devices(devices)
     request = session.Request(
-        scale=wanted or (group.scale if group else None),
+        scales=(wanted,) if wanted else group.scale if group else (),
         devices=used,
         precision=precision,  # type: ignore[arg-type]
         seeds=seeds,
@@ -646,9 +647,9 @@ def _plans(
 
 
 def _scale(text: str | None) -> Any:
-    from vitrepro.spec import SCALES
+    from vitrepro.spec import CHECKS
 
-    _one_of("--scale", text, SCALES)
+    _one_of("--scale", text, CHECKS)
     return text
 
 
@@ -676,6 +677,8 @@ def _print_json(**content: Any) -> None:
 
 
 def _warn_of_problems(registry: Registry) -> None:
+    for warning in registry.warnings:
+        typer.echo(f"Warning: {warning}", err=True)
     if registry.problems:
         typer.echo(f"{len(registry.problems)} faults in claim files; those claims are left out:", err=True)
         for problem in registry.problems:

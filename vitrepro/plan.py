@@ -16,20 +16,22 @@ from vitrepro import yamlfile
 from vitrepro.claims import Registry, arms_of, merge, recipes
 from vitrepro.data.locate import locate, missing_message
 from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
+from vitrepro.literal import Checked, evaluate
 from vitrepro.recipe import Precision, Recipe
 from vitrepro.record import ENGINE, Deviation, run_identity
 from vitrepro.spec import (
     SCALES,
     AnalyticArm,
     AnalyticExperiment,
+    CheckName,
     Claim,
+    LiteralExpect,
     Scale,
-    ScaleName,
     TrainExperiment,
     content_hash,
 )
 
-NEEDS_GPU: tuple[ScaleName, ...] = ("paper", "gpu")
+NEEDS_GPU: tuple[CheckName, ...] = ("paper", "gpu")
 _LENGTHS = ("train.steps", "train.epochs")
 
 
@@ -95,7 +97,7 @@ class Choice:
     """The scale at which a claim is checked, or None, and why the others were passed over."""
 
     claim: Claim
-    scale: ScaleName | Literal["any"] | None
+    scale: CheckName | None
     entry: Scale | None
     reasons: Mapping[str, str]
 
@@ -106,11 +108,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class ClaimPlan:
-    """A claim, how it is checked, and the runs that decide it (none where it cannot be checked)."""
+    """A claim, how it is checked, and the runs that decide it (none where it cannot be checked).
+
+    Attributes:
+        checked: at scale `literal`, where nothing is run, what the printed cells say.
+    """
 
     choice: Choice
     runs: tuple[Run, ...]
     registered_seeds: int
+    checked: tuple[Checked, ...] = ()
 
     @property
     def claim(self) -> Claim:
@@ -119,11 +126,12 @@ class ClaimPlan:
 
 def obstacles(
     registry: Registry, data_dir: Path | None, cache_dir: Path, *, cuda: bool
-) -> Callable[[ScaleName, Scale], str | None]:
+) -> Callable[[CheckName, Scale], str | None]:
     """A function that says what keeps this machine from running an entry, or None."""
 
-    def reason(scale: ScaleName, entry: Scale) -> str | None:
-        assert entry.experiment is not None
+    def reason(scale: CheckName, entry: Scale) -> str | None:
+        if entry.experiment is None:  # printed cells only
+            return None
         experiment = registry.experiment(entry.experiment)
         if not isinstance(experiment, TrainExperiment):
             return None
@@ -139,15 +147,17 @@ def obstacles(
 
 
 def choose_scale(
-    claim: Claim, wanted: ScaleName | None, *, why_not: Callable[[ScaleName, Scale], str | None]
+    claim: Claim, wanted: CheckName | None, *, why_not: Callable[[CheckName, Scale], str | None]
 ) -> Choice:
     """The most faithful scale that can run here, or the one asked for if it can.
+
+    Where nothing can be measured, the printed cells are still held against the statement (scale `literal`).
 
     Args:
         why_not: what keeps this machine from running a scale's entry, or None.
     """
     reasons: dict[str, str] = {}
-    if claim.scales.any is not None:
+    if wanted != "literal" and claim.scales.any is not None:
         entry = claim.scales.any
         problem = entry.infeasible or why_not(wanted or "paper", entry)
         if problem is None:
@@ -164,6 +174,8 @@ def choose_scale(
         if problem is None:
             return Choice(claim, scale, entry_or_none, reasons)
         reasons[scale] = problem
+    if wanted is None and claim.scales.literal is not None:
+        return Choice(claim, "literal", claim.scales.literal, reasons)
     return Choice(claim, None, None, reasons)
 
 
@@ -187,6 +199,8 @@ def plan_claim(
         UsageError: an override names no field, or a value it cannot have.
     """
     entry = choice.entry
+    if choice.scale is not None and entry is not None and isinstance(entry.expect, LiteralExpect):
+        return ClaimPlan(choice, (), 0, evaluate(entry.expect, registry.cells(choice.claim)))
     if choice.scale is None or entry is None or entry.experiment is None or entry.expect is None:
         return ClaimPlan(choice, (), 0)
     experiment = registry.experiment(entry.experiment)

@@ -82,6 +82,7 @@ class TrainResult(Stored):
     resumed_at: tuple[NonNegativeInt, ...] = Field((), description="steps at which a killed run went on")
     test_looks: PositiveInt = 1
     data_changes: tuple[str, ...] = Field((), description="what was done to the images beyond decoding")
+    measures: dict[str, float] = Field(default_factory=dict, description="of the trained model, by name")
 
     @model_validator(mode="after")
     def _possible(self) -> TrainResult:

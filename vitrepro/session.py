@@ -19,7 +19,7 @@ from vitrepro.errors import StoreError, UsageError
 from vitrepro.plan import Choice, ClaimPlan, Override, Run
 from vitrepro.recipe import Precision, Recipe
 from vitrepro.record import Record
-from vitrepro.spec import SCALES, Claim, Scale, ScaleName
+from vitrepro.spec import SCALES, CheckName, Claim, Scale
 from vitrepro.store import Places, RunRef, Store, VerdictEntry
 from vitrepro.verdict import Outcome, Verdict
 
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for, beside the claims."""
+    """What a person asked for, beside the claims.
 
-    scale: ScaleName | None = None
+    Attributes:
+        scales: none: the most faithful that can run; one: that or INFEASIBLE; several: each that a claim has.
+    """
+
+    scales: tuple[CheckName, ...] = ()
     devices: tuple[str, ...] = ("cpu",)
     precision: Precision = "auto"
     seeds: int | None = None
@@ -73,8 +77,8 @@ def make_plans(
             overrides=request.overrides,
         )
 
-    def too_long(claim: Claim, scale: ScaleName, entry: Scale) -> str | None:
-        if request.scale or request.budget_seconds is None:
+    def too_long(claim: Claim, scale: CheckName, entry: Scale) -> str | None:
+        if request.scales or request.budget_seconds is None:
             return None
         runs = expand(Choice(claim, scale, entry, {})).runs
         missing = [r for r in runs if request.fresh or places.store.state(r.id) != "finished"]
@@ -83,20 +87,25 @@ def make_plans(
             return None
         return f"would take about {duration(seconds)}, over the budget of {duration(request.budget_seconds)}"
 
-    def choose(claim: Claim) -> Choice:
+    def choose(claim: Claim, wanted: CheckName | None) -> Choice:
         if claim.scales.any is not None:
-            return plan.choose_scale(claim, request.scale, why_not=obstacle)
+            return plan.choose_scale(claim, wanted, why_not=obstacle)
         choice = plan.choose_scale(
-            claim, request.scale, why_not=lambda scale, entry: obstacle(scale, entry) or too_long(claim, scale, entry)
+            claim, wanted, why_not=lambda scale, entry: obstacle(scale, entry) or too_long(claim, scale, entry)
         )
-        if choice.scale is None:  # too long, all of them: the cheapest that can run goes as far as the budget does
+        if (
+            choice.scale in (None, "literal") and wanted is None
+        ):  # too long, all of them: the cheapest that can run goes as far as the budget does
             for scale in reversed(SCALES):
                 cheaper = plan.choose_scale(claim, scale, why_not=obstacle)
                 if cheaper.scale is not None and scale in choice.reasons:
                     return replace(cheaper, reasons={s: r for s, r in choice.reasons.items() if s != scale})
         return choice
 
-    plans = [expand(choose(claim)) for claim in chosen]
+    if len(request.scales) > 1:
+        plans = [expand(choose(c, s)) for c in chosen for s in request.scales if s in c.scales.entries()]
+    else:
+        plans = [expand(choose(claim, next(iter(request.scales), None))) for claim in chosen]
     trains = any(run.type == "train" for p in plans for run in p.runs)
     if not trains and any(p.runs for p in plans) and (request.seeds is not None or request.precision != "auto"):
         raise UsageError("--seeds and --precision: these claims are counted, nothing is trained")
@@ -131,7 +140,7 @@ def verify(
     verdicts = []
     for claim_plan in plans:
         decided = judge(claim_plan, store)
-        if claim_plan.runs:
+        if claim_plan.choice.scale is not None:
             store.write_verdict(entry_of(claim_plan, decided))
         verdicts.append(decided)
     return verdicts
@@ -140,6 +149,8 @@ def verify(
 def judge(claim_plan: ClaimPlan, store: Store) -> Verdict:
     """The verdict that the stored runs give now."""
     choice = claim_plan.choice
+    if claim_plan.checked:
+        return verdict.judge_literal(claim_plan.claim, claim_plan.checked)
     if choice.scale is None or not claim_plan.runs:
         return verdict.infeasible(claim_plan.claim, choice.why_not)
     measured = [store.measured(RunRef(run_id=r.id, arm=r.arm, seed=r.seed)) for r in claim_plan.runs]

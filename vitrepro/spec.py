@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import itertools
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     field_validator,
     model_validator,
 )
 
+from vitrepro import formula
 from vitrepro.recipe import NUMBER, ModelSpec, NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 
 ScaleName = Literal["paper", "gpu", "cpu", "quick"]
 SCALES: tuple[ScaleName, ...] = ("paper", "gpu", "cpu", "quick")  # most faithful first
-Fidelity = Literal["exact", "substitute", "proxy"]
-Kind = Literal["exact", "value", "ordering", "trend", "equivalence"]
+CheckName = Literal["any", "paper", "gpu", "cpu", "quick", "literal"]
+CHECKS: tuple[CheckName, ...] = ("any", *SCALES, "literal")
+Fidelity = Literal["exact", "substitute", "proxy", "literal"]
+Kind = Literal["exact", "value", "ordering", "trend", "equivalence", "cost", "qualitative"]
+Work = Literal[
+    "arithmetic",
+    "model",
+    "pre-training",
+    "training",
+    "fine-tuning",
+    "evaluation",
+    "few-shot",
+    "analysis",
+    "self-supervision",
+    "timing",
+]
 Quantity = Literal[
     "depth",
     "embed_dim",
@@ -54,6 +73,9 @@ ClaimId = Annotated[
 Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=80)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31), NUMBER]
+MeasureName = Name
+Metric = Name
+Each: TypeAlias = dict[Name, Annotated[tuple[Text, ...], Field(min_length=1)]]
 
 
 # --- experiments ------------------------------------------------------------------------------
@@ -174,11 +196,12 @@ class ValueExpect(Strict):
 
 
 class Comparison(Strict):
-    """Top-1 of one arm exceeds another's by more than `by` points, on the same test images."""
+    """One arm exceeds another by more than `by`: top-1 on the same test images, or a measure of each seed."""
 
     greater: Name
     than: Name
-    by: Annotated[float, Field(ge=0, lt=100), NUMBER] = Field(0.0, description="points of top-1")
+    by: Annotated[float, Field(ge=0, lt=100), NUMBER] = Field(0.0, description="points of top-1, or of the measure")
+    metric: Metric = "top1"
 
     @model_validator(mode="after")
     def _two_arms(self) -> Comparison:
@@ -187,11 +210,36 @@ class Comparison(Strict):
         return self
 
 
+class Bound(Strict):
+    """A measure of an arm's seeds lies above or below a number."""
+
+    arm: Name
+    metric: MeasureName
+    above: Annotated[float, NUMBER] | None = None
+    below: Annotated[float, NUMBER] | None = None
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Bound:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("give either above or below")
+        return self
+
+
+def _bound_names_an_arm(value: Any) -> str:
+    keys = value if isinstance(value, dict) else vars(value) if isinstance(value, BaseModel) else {}
+    return "Bound" if "arm" in keys else "Comparison"
+
+
+ComparisonOrBound: TypeAlias = Annotated[
+    Annotated[Comparison, Tag("Comparison")] | Annotated[Bound, Tag("Bound")], Discriminator(_bound_names_an_arm)
+]
+
+
 class OrderingExpect(Strict):
-    """All comparisons must hold, each at full level (intersection-union)."""
+    """All comparisons and bounds must hold, each at full level (intersection-union)."""
 
     kind: Literal["ordering"] = "ordering"
-    all: Annotated[tuple[Comparison, ...], Field(min_length=1)]
+    all: Annotated[tuple[ComparisonOrBound, ...], Field(min_length=1)]
 
 
 class TrendExpect(Strict):
@@ -229,8 +277,77 @@ class EquivalenceExpect(Strict):
         return self
 
 
+class Let(Strict):
+    """A value that several checks use; written `@name` there."""
+
+    value: Text
+    each: Each = Field(default_factory=dict, description="name: values it takes; every combination is one definition")
+
+
+class LiteralCheck(Strict):
+    """A statement about printed cells, such as `t5-i21k/vit-b16-pets > t5-i1k/vit-b16-pets`."""
+
+    that: Text
+    each: Each = Field(default_factory=dict, description="name: values for {name}; every combination is one check")
+    holds: Literal["all", "most"] = Field("all", description="most: in more than half of the combinations")
+    within: NonNegativeFloat | None = Field(None, description="largest difference for ==; else equal as printed")
+    otherwise: Literal["FAIL", "EXCEEDS"] = Field("FAIL", description="what it means if it does not hold")
+
+    def formulas(self) -> tuple[tuple[str, formula.Formula], ...]:
+        """Every combination: what tells it from the others, and its formula."""
+        made = []
+        for values in formula.expand(self.each):
+            made.append(("-".join(values.values()), formula.parse(formula.fill(self.that, values))))
+        return tuple(made)
+
+    @model_validator(mode="after")
+    def _comparisons(self) -> LiteralCheck:
+        for _, made in self.formulas():
+            if not made.compares:
+                raise ValueError(f"{made.text!r} compares nothing; a check needs one of {' '.join(_RELATIONS)}")
+            if self.within is not None and "==" not in made.text:
+                raise ValueError("within goes with ==")
+        if self.holds == "most" and math.prod(len(v) for v in self.each.values()) < 3:
+            raise ValueError("most needs three combinations or more")
+        return self
+
+
+_RELATIONS = tuple(formula.RELATIONS.values())
+
+
+class LiteralExpect(Strict):
+    """What the statement says of the source's own printed numbers; nothing is measured."""
+
+    kind: Literal["literal"] = "literal"
+    let: dict[Text, Let] = Field(default_factory=dict)
+    checks: Annotated[dict[Name, LiteralCheck], Field(min_length=1)]
+
+    def definitions(self) -> dict[str, formula.Formula]:
+        """Name -> formula, every combination written out."""
+        made = {}
+        for name, let in self.let.items():
+            for values in formula.expand(let.each):
+                made[formula.fill(name, values)] = formula.parse(formula.fill(let.value, values))
+        return made
+
+    @model_validator(mode="after")
+    def _values(self) -> LiteralExpect:
+        made = self.definitions()
+        for name, let in made.items():
+            if let.compares:
+                raise ValueError(f"let {name}: {let.text!r} is a comparison; a value is expected")
+        known: set[str] = set()
+        for name, let in made.items():
+            ahead = [a[1:] for a in let.addresses if a[1:] in made and a[1:] not in known]
+            if ahead:
+                raise ValueError(f"let {name}: @{ahead[0]} is defined after it, or by itself")
+            known.add(name)
+        return self
+
+
 Expect: TypeAlias = Annotated[
-    ExactExpect | ValueExpect | OrderingExpect | TrendExpect | EquivalenceExpect, Field(discriminator="kind")
+    ExactExpect | ValueExpect | OrderingExpect | TrendExpect | EquivalenceExpect | LiteralExpect,
+    Field(discriminator="kind"),
 ]
 
 
@@ -246,8 +363,12 @@ class Cell(Strict):
     """One reported number."""
 
     value: Annotated[float, NUMBER]
-    sd: PositiveFloat | None = Field(None, description="the printed deviation over runs")
+    sd: NonNegativeFloat | None = Field(None, description="the printed deviation over runs")
     runs: PositiveInt | None = Field(None, description="number of runs behind the value")
+    decimals: Annotated[int, Field(ge=-6, le=12), NUMBER] | None = Field(
+        None, description="digits printed after the point; -2: rounded to hundreds; exact, or unrounded, if not given"
+    )
+    n: PositiveInt | None = Field(None, description="test images behind an accuracy")
 
 
 def _number_is_cell(value: Any) -> Any:
@@ -255,11 +376,64 @@ def _number_is_cell(value: Any) -> Any:
 
 
 class Reported(Strict):
+    """Reported cells; what is said once for all of them is filled in where a cell does not say it itself."""
+
     unit: Text
+    decimals: Annotated[int, Field(ge=-6, le=12), NUMBER] | None = None
+    runs: PositiveInt | None = None
+    n: Annotated[dict[Text, PositiveInt], Field(min_length=1)] | None = Field(
+        None, description="glob over cell names: test images; the first that matches counts"
+    )
     cells: Annotated[
         dict[Name, Annotated[Cell, BeforeValidator(_number_is_cell, json_schema_input_type=float | Cell)]],
         Field(min_length=1),
     ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said_once(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("cells"), dict):
+            return values
+        once = {k: values[k] for k in ("decimals", "runs") if values.get(k) is not None}
+        sizes: Any = values.get("n") if isinstance(values.get("n"), dict) else {}
+        cells = {}
+        for name, cell in values["cells"].items():
+            cell = _number_is_cell(cell)
+            if isinstance(cell, dict):
+                n = next((n for glob, n in sizes.items() if fnmatch.fnmatchcase(str(name), str(glob))), None)
+                cell = {**once, **({"n": n} if n is not None else {}), **cell}
+            cells[name] = cell
+        return {**values, "cells": cells}
+
+    @model_validator(mode="after")
+    def _every_glob_matches(self) -> Reported:
+        for glob in self.n or {}:
+            if not any(fnmatch.fnmatchcase(name, glob) for name in self.cells):
+                raise ValueError(f"n: no cell matches {glob!r}")
+        return self
+
+
+class Elsewhere(Strict):
+    """What others, or the same source in another place, report for the same cells."""
+
+    by: Text = Field(description="who or where: a repository with its thread, a table")
+    note: str = ""
+    cells: Annotated[
+        dict[Name, Annotated[tuple[Annotated[float, NUMBER], ...], Field(min_length=1)]], Field(min_length=1)
+    ]
+
+
+class Needs(Strict):
+    """What the source's own protocol takes; the names are those of the source's file."""
+
+    work: tuple[Work, ...] = ()
+    data: tuple[Name, ...] = ()
+    weights: tuple[Name, ...] = ()
+    baselines: tuple[Name, ...] = Field((), description="weights of the models it is compared with")
+    recipe: str = Field("", description="where the hyper-parameters stand")
+    unstated: tuple[Text, ...] = Field((), description="what the source does not say and had to be guessed")
+    differences: tuple[Name, ...] = Field((), description="where the released code departs from the text")
+    compute: str = ""
 
 
 class Scale(Strict):
@@ -271,8 +445,22 @@ class Scale(Strict):
     expect: Expect | None = None
     deviations: tuple[Text, ...] = Field((), description="how this differs from the paper's own protocol")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _literal_needs_no_experiment(cls, values: Any) -> Any:
+        expect = values.get("expect") if isinstance(values, dict) else None
+        if isinstance(expect, dict) and expect.get("kind") == "literal" and values.get("fidelity") is None:
+            return {**values, "fidelity": "literal"}
+        return values
+
     @model_validator(mode="after")
     def _one_or_the_other(self) -> Scale:
+        if isinstance(self.expect, LiteralExpect) or self.fidelity == "literal":
+            if not isinstance(self.expect, LiteralExpect) or self.fidelity != "literal":
+                raise ValueError("checks of printed cells, fidelity literal and scale literal go together")
+            if self.experiment is not None or self.deviations:
+                raise ValueError("checks of printed cells have neither an experiment nor deviations")
+            return self
         given = [k for k in ("experiment", "fidelity", "expect") if getattr(self, k) is not None]
         if self.infeasible is not None and (given or self.deviations):
             raise ValueError(f"infeasible stands beside {', '.join(given) or 'deviations'}: give one or the other")
@@ -285,31 +473,62 @@ class Scale(Strict):
 
 
 class Scales(Strict):
-    """One entry per scale, or `any` for a check that needs neither data nor an accelerator."""
+    """One entry per scale, or `any` for a check that needs neither data nor an accelerator.
+
+    Beside them `literal`: whether the statement agrees with the numbers that its own source prints.
+    """
 
     paper: Scale | None = None
     gpu: Scale | None = None
     cpu: Scale | None = None
     quick: Scale | None = None
     any: Scale | None = None
+    literal: Scale | None = None
 
     @model_validator(mode="after")
     def _some(self) -> Scales:
         named = [s for s in SCALES if getattr(self, s) is not None]
-        if self.any is None and not named:
-            raise ValueError("no scale is given")
         if self.any is not None and named:
             raise ValueError(f"any covers every scale; it stands beside {', '.join(named)}")
+        if not self.entries():
+            raise ValueError("no scale is given")
+        for name, scale in self.entries().items():
+            if (name == "literal") != isinstance(scale.expect, LiteralExpect):
+                raise ValueError("checks of printed cells stand at scale literal, and nothing else does")
         return self
 
-    def entry(self, scale: ScaleName) -> Scale | None:
-        entry: Scale | None = self.any or getattr(self, scale)
+    def entry(self, scale: CheckName) -> Scale | None:
+        """How the claim is checked at a scale; `any` stands for each of them but `literal`."""
+        entry: Scale | None = getattr(self, scale) if scale == "literal" else self.any or getattr(self, scale)
         return entry
 
     def entries(self) -> dict[str, Scale]:
         """Those that are given, by name."""
-        named = {s: getattr(self, s) for s in ("any", *SCALES)}
+        named = {s: getattr(self, s) for s in CHECKS}
         return {name: scale for name, scale in named.items() if scale is not None}
+
+
+_FORM_KEYS = {
+    "literal": {"checks", "let"},
+    "ordering": {"all"},
+    "equivalence": {"equal", "within"},
+    "trend": {"larger_gain", "increasing", "than", "by"},
+}
+_FIXED_FORMS = ("exact", "value")  # a reported number is counted, or measured with an interval; no order stands for it
+
+
+def _form(kind: Kind, expect: Mapping[str, Any]) -> str | None:
+    """Which form of `expect` a mapping is, by its keys and the kind of claim; None if nothing tells."""
+    if "checks" in expect:
+        return "literal"
+    cells = expect.get("cells")
+    if isinstance(cells, dict) and kind not in _FIXED_FORMS:
+        return "exact" if any(isinstance(c, dict) and "quantity" in c for c in cells.values()) else "value"
+    if kind in _FIXED_FORMS:
+        return kind
+    return next((form for form, keys in _FORM_KEYS.items() if keys & expect.keys()), None) or (
+        kind if kind in _FORM_KEYS else None
+    )
 
 
 class Claim(Strict):
@@ -322,28 +541,42 @@ class Claim(Strict):
     statement: Text
     reported: Reported | None = None
     scales: Scales
+    needs: Needs = Needs()
+    elsewhere: tuple[Elsewhere, ...] = ()
     tags: tuple[Name, ...] = ()
     notes: str = ""
 
     @model_validator(mode="before")
     @classmethod
-    def _kind_decides_what_is_expected(cls, values: Any) -> Any:
-        """Files say the kind once; it tells which form `expect` has at every scale."""
-        kind = values.get("kind") if isinstance(values, dict) else None
-        if kind not in get_args(Kind) or not isinstance(values.get("scales"), dict):
+    def _keys_say_what_is_expected(cls, values: Any) -> Any:
+        """Files do not name the form of `expect`: its keys and the claim's kind tell it."""
+        if not isinstance(values, dict) or not isinstance(values.get("scales"), dict):
+            return values
+        kind: Any = values.get("kind")
+        if kind not in get_args(Kind):
             return values
         scales = {}
         for name, scale in values["scales"].items():
             if isinstance(scale, dict) and isinstance(scale.get("expect"), dict):
-                scale = {**scale, "expect": {"kind": kind, **scale["expect"]}}
+                form = _form(kind, scale["expect"])
+                scale = {**scale, "expect": {**({"kind": form} if form else {}), **scale["expect"]}}
             scales[name] = scale
         return {**values, "scales": scales}
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Claim:
+    def _numbers_are_checked_as_numbers(self) -> Claim:
         for name, scale in self.scales.entries().items():
-            if scale.expect is not None and scale.expect.kind != self.kind:
-                raise ValueError(f"scales.{name}.expect is of kind {scale.expect.kind}, the claim of kind {self.kind}")
+            form = scale.expect.kind if scale.expect else None
+            if self.kind in _FIXED_FORMS and form not in (None, "literal", self.kind):
+                raise ValueError(f"scales.{name}.expect is of kind {form}, the claim of kind {self.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _elsewhere_has_the_same_cells(self) -> Claim:
+        for other in self.elsewhere:
+            for name in other.cells:
+                if self.reported is None or name not in self.reported.cells:
+                    raise ValueError(f"elsewhere ({other.by}): no reported cell {name!r}")
         return self
 
     @property
@@ -359,11 +592,70 @@ class Family(Strict):
 
 
 class Group(Strict):
-    """A name for several claims, checked at one scale."""
+    """A name for several claims, and the scales at which they are checked; claims without any of them stay out."""
 
     title: Text
-    scale: ScaleName
+    scale: Annotated[
+        tuple[CheckName, ...],
+        Field(min_length=1),
+        BeforeValidator(
+            lambda v: (v,) if isinstance(v, str) else v, json_schema_input_type=CheckName | list[CheckName]
+        ),
+    ]
     claims: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+# --- sources ----------------------------------------------------------------------------------
+
+
+class Code(Strict):
+    """A public implementation."""
+
+    repository: Text
+    by: Literal["authors", "others"]
+    covers: tuple[Work, ...]
+    framework: Text
+    note: str = ""
+
+
+class DataAccess(Strict):
+    """A data set that a source uses."""
+
+    title: Text
+    access: Literal["public", "registration", "private", "bundled"]
+    train: PositiveInt | None = None
+    test: PositiveInt | None = None
+    note: str = ""
+
+
+class WeightsAccess(Strict):
+    """A model that a source trained or compares with."""
+
+    title: Text
+    names: tuple[Text, ...] = Field((), description="under which it can be loaded, with tags; none: never released")
+    note: str = ""
+
+
+class Difference(Strict):
+    """Where the released code departs from the text, or says what the text leaves open."""
+
+    text: Text
+    code: Text
+    effect: str = ""
+
+
+class Paper(Strict):
+    """A source of claims: what it is, and what of it is public."""
+
+    paper: Text = Field(description="as claims name it in source.paper")
+    title: Text
+    note: str = ""
+    framework: str = ""
+    randomness: str = Field("", description="initial values, seeds, repetitions: what is random and what is said of it")
+    code: tuple[Code, ...] = ()
+    data: dict[Name, DataAccess] = Field(default_factory=dict)
+    weights: dict[Name, WeightsAccess] = Field(default_factory=dict)
+    differences: dict[Name, Difference] = Field(default_factory=dict)
 
 
 def content_hash(value: Any) -> str:

@@ -157,6 +157,29 @@ def above_chance(correct: int, n: int, num_classes: int, commonest: int = 0) -> 
     return float(binomtest(correct, n, max(1 / num_classes, commonest / n), alternative="greater").pvalue)
 
 
+def mean_interval(
+    values: Sequence[float], others: Sequence[float] | None = None, level: float = 0.95
+) -> Interval | None:
+    """Student's t interval of a mean over seeds; Welch's of the difference to the mean of `others`.
+
+    Returns:
+        None with fewer than two values on a side: one value has no spread.
+    """
+    from scipy.stats import t, ttest_ind
+
+    if len(values) < 2 or (others is not None and len(others) < 2):
+        return None
+    if others is None:
+        half = float(t.ppf((1 + level) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+        mean = float(np.mean(values))
+        return Interval(mean - half, mean + half, level, "t over seeds")
+    if np.std(values) == 0 and np.std(others) == 0:
+        difference = float(np.mean(values) - np.mean(others))
+        return Interval(difference, difference, level, "Welch's t over seeds")
+    ends = ttest_ind(values, others, equal_var=False).confidence_interval(level)
+    return Interval(float(ends.low), float(ends.high), level, "Welch's t over seeds")
+
+
 def contrast(arms: Sequence[Bools], weights: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:
     """A weighted sum of arms' accuracies on the same test images, with its interval.
 

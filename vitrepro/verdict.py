@@ -10,21 +10,27 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 import numpy as np
 
 from vitrepro import stats
 from vitrepro.arrays import Bools
 from vitrepro.claims import arms_of
+from vitrepro.formula import Span
+from vitrepro.literal import Checked
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
 from vitrepro.spec import (
+    Bound,
     Cell,
     Claim,
+    Comparison,
     EquivalenceExpect,
     ExactCheck,
     ExactExpect,
+    LiteralExpect,
     OrderingExpect,
     Scale,
     TrendExpect,
@@ -34,6 +40,7 @@ from vitrepro.spec import (
 from vitrepro.stats import Interval
 
 ALPHA = 0.05
+TOP1 = "top1"
 
 
 class Outcome(str, Enum):
@@ -59,6 +66,9 @@ class Finding:
         bound: the margin, the minimum gap or the tolerance.
         because: one sentence with the numbers that decide.
         slack: how far it is from another outcome, in points; in tolerances where it was counted.
+        form: what was compared: a counted quantity, an accuracy, a gap between arms, their equality, a measure with
+            a number, or two printed numbers.
+        relation: how measured should stand to the bound or the reported number, where it is not a margin.
     """
 
     label: str
@@ -69,6 +79,11 @@ class Finding:
     bound: float
     because: str
     slack: float
+    form: Form
+    relation: str = ""
+
+
+Form = Literal["exact", "value", "gap", "equal", "measure", "literal"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,9 @@ class Verdict:
         """What the outcome says of the paper, no more: only an exact protocol reproduces or contradicts it."""
         if not self.outcome.decided:
             return "undecided"
+        if self.fidelity == "literal":  # nothing was measured
+            agrees = "agrees with" if self.outcome is Outcome.PASS else "disagrees with"
+            return f"the statement {agrees} the source's own numbers"
         if self.fidelity == "exact":
             return "reproduced" if self.outcome is Outcome.PASS else "contradicted"
         return f"{'supports' if self.outcome is Outcome.PASS else 'speaks against'} ({self.fidelity})"
@@ -181,6 +199,64 @@ def judge(
     )
 
 
+def judge_literal(claim: Claim, checked: Sequence[Checked]) -> Verdict:
+    """Whether a statement agrees with the numbers its source prints: PASS, FAIL or EXCEEDS; INCONCLUSIVE where only
+    digits that were rounded away could tell. It says nothing of whether the numbers can be had again."""
+    entry = claim.scales.literal
+    assert entry is not None
+    assert isinstance(entry.expect, LiteralExpect)
+    findings = []
+    for name, check in entry.expect.checks.items():
+        cases = [c for c in checked if c.check == name]
+        found = [_literal(c, Outcome(check.otherwise)) for c in cases]
+        findings += [_most(name, cases, found)] if check.holds == "most" else found
+    outcome = combine(f.outcome for f in findings)
+    against = [f.because for f in findings if f.outcome is outcome]
+    if outcome is Outcome.PASS:
+        reason = _first_reason(findings, outcome)
+    else:
+        reason = f"{len(against)} of {len(findings)} comparisons: " + "; ".join(against)
+    return Verdict(
+        claim.id,
+        outcome,
+        "literal",
+        entry.fidelity,
+        reason,
+        ("the source's own numbers, nothing measured",),
+        tuple(findings),
+    )
+
+
+def _literal(case: Checked, otherwise: Outcome) -> Finding:
+    c = case.comparison
+    outcome = {True: Outcome.PASS, False: otherwise, None: Outcome.INCONCLUSIVE}[c.holds]
+    label = "-".join(part for part in (case.check, case.case) if part)
+    cells = ", ".join(f"{address.lstrip('@')} {cell.value:g}" for address, cell in case.cells.items())
+    shown = {True: "holds", False: "does not hold", None: "is hidden by the rounding of the printed digits"}[c.holds]
+    left, right = _span_text(c.left), _span_text(c.right)
+    because = f"{label}: {left} {c.relation} {right} {shown}" + (f" ({cells})" if 0 < len(case.cells) <= 6 else "")
+    measured, reported = (x.value if np.isfinite(x.value) else x.low for x in (c.left, c.right))
+    return Finding(label, outcome, measured, None, reported, 0.0, because, c.slack, "literal", c.relation)
+
+
+def _span_text(span: Span) -> str:
+    """A value as far as the printed digits carry it."""
+    if not np.isfinite(span.value):
+        return f"more than {span.low:.4g}"
+    return f"{span.value:.6g}"
+
+
+def _most(name: str, cases: Sequence[Checked], found: Sequence[Finding]) -> Finding:
+    """More than half of the comparisons hold, whatever the rounding hides."""
+    holding = sum(c.comparison.holds is True for c in cases)
+    open_ = sum(c.comparison.holds is None for c in cases)
+    half = len(cases) / 2
+    outcome = Outcome.PASS if holding > half else Outcome.FAIL if holding + open_ <= half else Outcome.INCONCLUSIVE
+    against = "; ".join(f.because for f in found if f.outcome is not Outcome.PASS)
+    because = f"{name}: {holding} of {len(cases)} hold" + (f"; not: {against}" if against else "")
+    return Finding(name, outcome, holding, None, half, 0.0, because, abs(holding - half), "literal", ">")
+
+
 def cannot_pass(claim: Claim, scale_name: str | None, runs: Sequence[Run]) -> str | None:
     """Why this many seeds and test images cannot be expected to PASS, or None.
 
@@ -259,6 +335,8 @@ class _Arm:
         correct: (K, n), seeds by images ascending by id; seeds that agree on every image stand here once.
         runs: how many seeds there were.
         commonest: test images of the most frequent class.
+        quantities: of an analytic arm.
+        measures: of trained models, a value per seed.
     """
 
     correct: Bools
@@ -266,6 +344,7 @@ class _Arm:
     num_classes: int
     commonest: int
     quantities: Mapping[str, float]
+    measures: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def accuracies(self) -> list[float]:
@@ -297,6 +376,7 @@ def _by_arm(measured: Sequence[Measured]) -> dict[str, _Arm]:
         rows: dict[bytes, Bools] = {}
         num_classes, commonest = 2, 0
         quantities: Mapping[str, float] = {}
+        measures: dict[str, list[float]] = defaultdict(list)
         for m in members:
             assert m.record is not None
             if isinstance(m.record.result, AnalyticResult):
@@ -305,9 +385,11 @@ def _by_arm(measured: Sequence[Measured]) -> dict[str, _Arm]:
                 row = m.predictions.correct[np.argsort(m.predictions.ids)]
                 rows[row.tobytes()] = row
                 num_classes = m.record.result.num_classes
+                for measure, value in m.record.result.measures.items():
+                    measures[measure].append(value)
                 commonest = int(np.bincount(m.predictions.labels).max())
         correct = np.stack(list(rows.values())) if rows else np.zeros((0, 0), bool)
-        arms[name] = _Arm(correct, len(members), num_classes, commonest, quantities)
+        arms[name] = _Arm(correct, len(members), num_classes, commonest, quantities, measures)
     return arms
 
 
@@ -322,8 +404,13 @@ def _findings(claim: Claim, entry: Scale, arms: Mapping[str, _Arm]) -> Iterable[
                 yield _value(name, value, cells[name], arms[value.arm])
         case OrderingExpect() as expect:
             for c in expect.all:
-                label = f"{c.greater} - {c.than}"
-                yield _exceeds(label, {c.greater: 1, c.than: -1}, c.by, arms, (c.greater, c.than))
+                if isinstance(c, Bound):
+                    yield _bound(c, arms[c.arm])
+                elif c.metric != TOP1:
+                    yield _measured_gap(c, arms[c.greater], arms[c.than])
+                else:
+                    label = f"{c.greater} - {c.than}"
+                    yield _exceeds(label, {c.greater: 1, c.than: -1}, c.by, arms, (c.greater, c.than))
         case TrendExpect(increasing=None) as expect:
             assert expect.larger_gain
             assert expect.than
@@ -356,7 +443,7 @@ def _exact(name: str, check: ExactCheck, cell: Cell, arm: _Arm) -> Finding:
     )
     # where no difference is allowed, an exact hit is no near miss
     share = abs(slack) / (bound or abs(cell.value) or 1.0) if bound or difference else 1.0
-    return Finding(name, outcome, value, None, cell.value, bound, because, share)
+    return Finding(name, outcome, value, None, cell.value, bound, because, share, "exact")
 
 
 def _value(name: str, check: ValueCheck, cell: Cell, arm: _Arm) -> Finding:
@@ -386,7 +473,7 @@ def _value(name: str, check: ValueCheck, cell: Cell, arm: _Arm) -> Finding:
     if outcome is Outcome.PASS and not arm.learned:
         outcome, because = Outcome.INCONCLUSIVE, f"{because}, but ours is not above chance"
     edges = (-margin,) if check.direction == "at_least" else (-margin, margin)
-    return Finding(name, outcome, mean, shown, cell.value, margin, because, _distance(i, *edges))
+    return Finding(name, outcome, mean, shown, cell.value, margin, because, _distance(i, *edges), "value")
 
 
 def _exceeds(
@@ -426,7 +513,48 @@ def _exceeds(
         forced = f"{rivals[0]} has {100 - winner.mean:.2f} points left to 100%, so no better one could have passed"
     if forced:
         outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {forced}"
-    return Finding(label, outcome, difference, i, None, by, because, _distance(i, by))
+    return Finding(label, outcome, difference, i, None, by, because, _distance(i, by), "gap")
+
+
+def _bound(check: Bound, arm: _Arm) -> Finding:
+    """A measure of one arm against a number."""
+    edge = check.above if check.above is not None else check.below
+    assert edge is not None
+    label, relation = f"{check.arm} {check.metric}", ">" if check.above is not None else "<"
+    return _measured(label, relation, edge, arm.measures[check.metric], None, arm)
+
+
+def _measured_gap(check: Comparison, greater: _Arm, than: _Arm) -> Finding:
+    """A measure of two arms against each other."""
+    label = f"{check.greater} - {check.than} {check.metric}"
+    values = greater.measures[check.metric], than.measures[check.metric]
+    return _measured(label, ">", check.by, *values, greater)
+
+
+def _measured(
+    label: str,
+    relation: str,
+    edge: float,
+    values: Sequence[float],
+    others: Sequence[float] | None,
+    arm: _Arm,
+) -> Finding:
+    """Seeds' values, less those of other seeds, against an edge, by Student's t over seeds (Welch's for two arms)."""
+    mean = float(np.mean(values)) - (float(np.mean(others)) if others is not None else 0.0)
+    i = stats.mean_interval(values, others)
+    sign = 1 if relation == ">" else -1
+    if i is None:
+        outcome, shown = Outcome.INCONCLUSIVE, "two seeds or more are needed for an interval"
+    else:
+        above, below = (i.low > edge, i.high < edge) if sign > 0 else (i.high < edge, i.low > edge)
+        outcome = Outcome.PASS if above else Outcome.FAIL if below else Outcome.INCONCLUSIVE
+        shown = f"95% interval {i.low:+.3f} to {i.high:+.3f} ({i.method})"
+    side = "above" if (outcome is Outcome.PASS) == (sign > 0) else "below"
+    because = f"{label}: {mean:+.3f}, {shown}, {side if outcome.decided else 'not clear of'} {edge:g}"
+    if outcome.decided and not arm.learned:
+        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but the model is not above chance"
+    slack = _distance(i, edge) if i is not None else 0.0
+    return Finding(label, outcome, mean, i, None, edge, because, slack, "measure", relation)
 
 
 def _equal(a: str, b: str, within: float, arms: Mapping[str, _Arm]) -> Finding:
@@ -445,7 +573,8 @@ def _equal(a: str, b: str, within: float, arms: Mapping[str, _Arm]) -> Finding:
     empty = _empty_equality(first, second, within) if outcome is Outcome.PASS else None
     if empty:
         outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {empty}"
-    return Finding(f"{a} - {b}", outcome, difference, i, None, within, because, _distance(i, -within, within))
+    distance = _distance(i, -within, within)
+    return Finding(f"{a} - {b}", outcome, difference, i, None, within, because, distance, "equal")
 
 
 def _empty_equality(a: _Arm, b: _Arm, within: float) -> str | None:

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from vitrepro import verdict
 from vitrepro.claims import Registry, arm_names, arms_of, recipes
+from vitrepro.literal import evaluate
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Record
-from vitrepro.spec import AnalyticArm, AnalyticExperiment, Claim, ExactExpect, Scale, TrainExperiment
+from vitrepro.spec import AnalyticArm, AnalyticExperiment, Claim, ExactExpect, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import Store, VerdictEntry
 from vitrepro.verdict import Measured, Outcome, Verdict
 
@@ -69,6 +70,9 @@ def _rejudge(registry: Registry, store: Store, entry: VerdictEntry) -> Judged:
         return Judged(entry, claim, None, None, measured, (gone,))
 
     changes = list(_claim_changes(entry, claim, scale))
+    if isinstance(scale.expect, LiteralExpect):
+        found = verdict.judge_literal(claim, evaluate(scale.expect, registry.cells(claim)))
+        return Judged(entry, claim, scale, found, measured, (*changes, *_outcome_change(entry, found)))
     if scale.infeasible is not None or scale.experiment is None or scale.expect is None:
         found = dataclasses.replace(verdict.infeasible(claim, scale.infeasible or ""), scale=entry.scale)
         return Judged(entry, claim, scale, found, measured, (*changes, *_outcome_change(entry, found)))

@@ -38,7 +38,7 @@ def row(claim: Claim, verdict: Verdict) -> Row:
     return Row(
         claim=claim.id,
         outcome=verdict.outcome.value,
-        measured=measured_text(claim, shown, verdict.findings) if shown else verdict.reason,
+        measured=measured_text(shown, verdict.findings) if shown else verdict.reason,
         reported=reported_text(claim, verdict.scale, shown),
         margin=margin_text(claim, verdict.scale, shown) if shown else "",
         seeds=str(verdict.seeds or ""),
@@ -60,11 +60,10 @@ def interval_text(interval: Interval) -> str:
     return f"[{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def measured_text(claim: Claim, finding: Finding, findings: Sequence[Finding]) -> str:
+def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
     """The measured value with its interval, what it is of, and how many findings stand behind it."""
-    value = f"{finding.measured:.6g}" if claim.kind == "exact" else f"{finding.measured:.2f}"
-    if claim.kind in ("ordering", "trend", "equivalence"):
-        value = f"{finding.measured:+.2f}"
+    digits = {"value": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f"}.get(finding.form, ".6g")
+    value = format(finding.measured, digits)
     text = f"{value} {interval_text(finding.interval)}" if finding.interval else value
     text = f"{finding.label}: {text}"
     if len(findings) > 1:
@@ -86,8 +85,10 @@ def reported_text(claim: Claim, scale: str | None, finding: Finding | None) -> s
 
 def margin_text(claim: Claim, scale: str | None, finding: Finding) -> str:
     """How far from the reported number is still equal, or how large a gap must be."""
-    if claim.kind in ("ordering", "trend"):
-        return f"> {finding.bound:g}"
+    if finding.form == "literal":
+        return finding.relation
+    if finding.form in ("gap", "measure"):
+        return f"{finding.relation or '>'} {finding.bound:g}"
     sign = {"at_least": "-", "at_most": "+"}.get(_direction(claim, scale, finding), "±")
     return f"{sign} {finding.bound:.3g}" if finding.bound else "none"
 
