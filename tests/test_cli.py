@@ -305,12 +305,13 @@ def test_plan_knows_the_time_once_a_model_was_timed_here(tiny: list[str]) -> Non
 
     before = document()
     assert before["to_run"] == 4
-    assert before["seconds"] is None
+    assert before["seconds_are_rough"] is True
     assert before["train_images"] == 4 * 12 * 32
     verify(tiny, "tiny/ordering", "--seeds", "1")
     after = document()
     assert after["to_run"] == 2
     assert after["seconds"] > 0  # type: ignore[operator]
+    assert after["seconds_are_rough"] is False
 
 
 def test_a_scale_known_to_take_longer_than_the_budget_gives_way_to_a_cheaper_one(

@@ -118,67 +118,55 @@ def main(
 def list_claims(
     patterns: Annotated[list[str] | None, typer.Argument(metavar="[CLAIM...]")] = None,
     kind: Annotated[str | None, typer.Option(help="Only this kind of claim.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only claims whose source contains this text.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only claims whose id, source or place contains this text.")
+    ] = None,
     scale: ScaleOption = None,
     tag: Annotated[str | None, typer.Option(help="Only claims with this tag.")] = None,
     outcome: Annotated[str | None, typer.Option(help="Only claims whose last outcome is this.")] = None,
-    feasible: Annotated[bool, typer.Option("--feasible", help="Only claims that can be checked here.")] = False,
+    feasible: Annotated[
+        bool, typer.Option("--feasible", help="Only claims that can be checked here, then why not the others.")
+    ] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="Every reported number under its address.")] = False,
     store: StoreOption = DEFAULT_STORE,
     data_dir: DataOption = None,
     claims_dir: ClaimsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Table of claims: id, place, kind, scales, feasible here, last outcome."""
-    from vitrepro import claims, plan
+    """Table of claims: id, place, kind, cells, how each scale checks it, feasible here, last outcome."""
+    from vitrepro import claims
     from vitrepro.provenance import cuda_likely
-    from vitrepro.report import terminal
+    from vitrepro.report import listing, terminal
     from vitrepro.spec import Kind
 
     _one_of("--kind", kind, get_args(Kind))
     _one_of("--outcome", outcome, tuple(terminal.STYLES))
-    wanted = _scale(scale)
     registry = _registry(claims_dir)
-    places = _places(store, data_dir)
     chosen = claims.select(registry, patterns)[0] if patterns else list(registry.claims.values())
-    outcomes = places.store.last_outcomes()
-    reason = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda_likely())
-    rows = []
-    for claim in chosen:
-        choice = plan.choose_scale(claim, wanted, why_not=reason)
-        last = outcomes.get(claim.id, "NOT_RUN")
-        if (
-            (kind and claim.kind != kind)
-            or (source and source.lower() not in f"{claim.source.paper} {claim.source.where}".lower())
-            or (tag and tag not in claim.tags)
-            or (outcome and last != outcome)
-            or (wanted and claim.scales.entry(wanted) is None)
-            or (feasible and choice.scale is None)
-        ):
-            continue
-        rows.append((claim, choice, last))
+    filters = listing.Filters(kind, source, _scale(scale), tag, outcome)
+    rows = listing.listed(registry, chosen, _places(store, data_dir), filters, cuda=cuda_likely())
     if as_json:
         _print_json(
             claims=[
                 {
-                    **claim.model_dump(mode="json"),
-                    "hash": claim.hash,
-                    "feasible_scale": choice.scale,
-                    "why_not": dict(choice.reasons),
-                    "last_outcome": last,
+                    **r.claim.model_dump(mode="json"),
+                    "hash": r.claim.hash,
+                    "feasible_scale": r.choice.scale,
+                    "why_not": dict(r.choice.reasons),
+                    "last_outcome": r.outcome,
                 }
-                for claim, choice, last in rows
+                for r in rows
+                if r.choice.scale is not None or not feasible
             ],
             problems=list(registry.problems),
+            warnings=list(registry.warnings),
         )
         return
-    headings = ("claim", "where", "kind", "scales", "feasible here", "last outcome")
-    cells = [
-        (c.id, c.source.where, c.kind, terminal.scales_text(c), choice.scale or "no", last) for c, choice, last in rows
-    ]
     out = terminal.console()
-    out.print(terminal.table(headings, cells))
-    groups = ", ".join(f"{name} ({g.title})" for name, g in registry.groups.items())
-    out.print(f"{len(rows)} of {len(registry.claims)} claims. Groups: {groups or 'none'}.", markup=False)
+    if not rows:
+        out.print("No claim passes these filters.", markup=False)
+    else:
+        listing.print_claims(out, rows, registry, feasible=feasible, cells=cells)
     _warn_of_problems(registry)
 
 
@@ -194,6 +182,7 @@ def show(
     from vitrepro import claims, plan
     from vitrepro.provenance import cuda_likely
     from vitrepro.report import terminal
+    from vitrepro.report.questions import answers
     from vitrepro.report.show import describe
 
     registry = _registry(claims_dir)
@@ -204,7 +193,7 @@ def show(
     if as_json:
         described = []
         for claim in chosen:
-            stored = [e.model_dump(mode="json") for e in entries if e.claim_id == claim.id]
+            mine = [e for e in entries if e.claim_id == claim.id]
             choice = plan.choose_scale(claim, None, why_not=reason)
             described.append(
                 {
@@ -212,15 +201,24 @@ def show(
                     "hash": claim.hash,
                     "feasible_scale": choice.scale,
                     "why_not": dict(choice.reasons),
-                    "verdicts": stored,
+                    "questions": dict(answers(claim, registry.papers.get(claim.source.paper), mine)),
+                    "verdicts": [e.model_dump(mode="json") for e in mine],
                 }
             )
         _print_json(claims=described, problems=faults)
         return
     out = terminal.console()
+    named, _, cell = claim_id.rpartition("/")
     for claim in chosen:
         choice = plan.choose_scale(claim, None, why_not=reason)
-        describe(out, claim, registry, choice, [e for e in entries if e.claim_id == claim.id])
+        describe(
+            out,
+            claim,
+            registry,
+            choice,
+            [e for e in entries if e.claim_id == claim.id],
+            cell if named == claim.id else None,
+        )
     for fault in faults:
         typer.echo(fault, err=True)
 
@@ -239,75 +237,31 @@ def plan_command(
     claims_dir: ClaimsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a verdict would cost, and whether a PASS is possible, before anything is run."""
-    from vitrepro import cost, verdict
-    from vitrepro.cost import duration
-    from vitrepro.plan import unique_runs
-    from vitrepro.report import terminal
+    """What a verdict would cost, whether a PASS is possible, and with --budget which claims fit, cheapest first."""
+    from vitrepro import budget as budgets
+    from vitrepro import session
+    from vitrepro.report import planned, terminal
 
     registry, places, request, timings, plans = _plans(
         patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir
     )
-    rows, documents = [], []
-    for p in plans:
-        todo = [r for r in p.runs if places.store.state(r.id) != "finished"]
-        costs = cost.total(todo, timings, len(request.devices))
-        doubt = verdict.cannot_pass(p.claim, p.choice.scale, p.runs) if p.runs else None
-        note = "; ".join(filter(None, (doubt, p.choice.why_not)))
-        documents.append(
-            {
-                "claim": p.claim.id,
-                "scale": p.choice.scale,
-                "why_not": dict(p.choice.reasons),
-                "runs": [{"run_id": r.id, "name": r.name, "state": places.store.state(r.id)} for r in p.runs],
-                "deviations": sorted({str(d) for r in p.runs for d in r.deviations}),
-                "to_run": costs.runs,
-                "train_images": costs.train_images,
-                "test_images": costs.test_images,
-                "flops": costs.flops,
-                "seconds": costs.seconds,
-                "cannot_pass": doubt,
-            }
-        )
-        flops = "?" if costs.flops is None else f"{costs.flops:.2g}"
-        rows.append(
-            (
-                p.claim.id,
-                p.choice.scale or "INFEASIBLE",
-                f"{len(p.runs)} ({len(p.runs) - len(todo)} stored)",
-                f"{costs.train_images:,}",
-                flops,
-                duration(costs.seconds) if todo else "none",
-                note,
-            )
-        )
-    todo = [r for r in unique_runs(plans) if places.store.state(r.id) != "finished"]
-    whole = cost.total(todo, timings, len(request.devices))
-    if as_json:
-        _print_json(
-            plans=documents,
-            total={"to_run": whole.runs, "flops": whole.flops, "seconds": whole.seconds},
-            devices=list(request.devices),
+    clock = budgets.Clock(timings, session.readable_records(places.store), request.devices[0])
+    made = planned.cost_plans(plans, places.store, clock, len(request.devices))
+    picked = None
+    if budget is not None and request.budget_seconds is not None:
+        picked = budgets.pick(
+            plans,
+            clock.seconds,
+            stored=lambda run: places.store.state(run.id) == "finished",
+            slots=len(request.devices),
             budget_seconds=request.budget_seconds,
         )
-        return
-    out = terminal.console()
-    out.print(terminal.table(("claim", "scale", "runs", "train images", "FLOPs", "time", "notes"), rows))
-    slots = f"{len(request.devices)} slot{'s' if len(request.devices) > 1 else ''} ({request.devices[0]})"
-    out.print(f"In all {whole.runs} runs to do on {slots}; runs that claims share are counted once.", markup=False)
-    if not todo and any(p.runs for p in plans):
-        out.print("Everything is stored; a verdict costs nothing.", markup=False)
-    elif todo and whole.seconds is None:
-        out.print(
-            "Time: not known yet, some of these models were never timed on this machine; "
-            "it is known after their first run.",
-            markup=False,
+    if as_json:
+        _print_json(
+            **planned.as_json(made, picked), devices=list(request.devices), budget_seconds=request.budget_seconds
         )
-    elif todo and whole.seconds is not None:
-        out.print(f"Time: about {duration(whole.seconds)}, from throughput measured here.", markup=False)
-        limit = request.budget_seconds
-        if limit is not None and whole.seconds > limit:
-            out.print(f"Over the budget of {duration(limit)}: verify would run what fits.", markup=False)
+        return
+    planned.print_plans(terminal.console(), made, picked, request.devices, request.budget_seconds)
     _warn_of_problems(registry)
 
 

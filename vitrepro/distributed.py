@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -128,3 +130,22 @@ def gather_by_position(positions: Ints, values: Ints, n: int) -> Ints:
     result = np.empty(n, np.int64)
     result[everywhere] = np.concatenate([v for _, v in parts])
     return result
+
+
+def product_rate(device: str, size: int = 1024, repeats: int = 5) -> float:
+    """Floating point operations per second of a matrix product on one slot: the best of a few.
+
+    In the arithmetic that `auto` stands for; on the CPU with one thread, as a slot has.
+    """
+    a = torch.randn(size, size, device=device, dtype=DTYPES[resolve_precision("auto", (device,))])
+    threads = torch.get_num_threads()
+    best = math.inf
+    try:
+        torch.set_num_threads(1)
+        for _ in range(repeats):
+            began = time.perf_counter()
+            (a @ a)[0, 0].item()  # waits for the device
+            best = min(best, time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return 2.0 * size**3 / best

@@ -257,25 +257,39 @@ def _most(name: str, cases: Sequence[Checked], found: Sequence[Finding]) -> Find
     return Finding(name, outcome, holding, None, half, 0.0, because, abs(holding - half), "literal", ">")
 
 
-def cannot_pass(claim: Claim, scale_name: str | None, runs: Sequence[Run]) -> str | None:
-    """Why this many seeds and test images cannot be expected to PASS, or None.
+def cannot_pass(claim: Claim, scale_name: str | None, runs: Sequence[Run], registered_seeds: int = 1) -> str | None:
+    """Why runs such as these cannot be expected to PASS, or None.
 
-    For two-sided value claims: half the expected interval must be smaller than the margin.
+    Half the interval that is expected must be smaller than the margin; measures of models need a spread, so two seeds;
+    and what `judge` caps whatever comes out (fewer seeds, part of the test set, a changed recipe) cannot PASS either.
     """
     entry = claim.scales.entries().get(scale_name or "")
-    if entry is None or not isinstance(entry.expect, ValueExpect) or claim.reported is None:
+    if entry is None or entry.expect is None:
         return None
-    for name, check in entry.expect.cells.items():
-        if check.direction == "at_least":
-            continue  # a better accuracy makes up for any width
-        recipes = [r.config for r in runs if r.arm == check.arm and isinstance(r.config, Recipe)]
-        cell = claim.reported.cells[name]
-        half = stats.expected_half_width(len(recipes), recipes[0].test_size, cell.value, cell.sd, cell.runs)
-        if half >= check.margin:
-            return (
-                f"cannot PASS: {name} with {len(recipes)} seed(s) has an interval of ±{half:.2f}, the margin is "
-                f"{check.margin:g}"
-            )
+    trained = [r for r in runs if isinstance(r.config, Recipe)]
+    seeds = len({r.seed for r in trained})
+    if trained and seeds < registered_seeds:
+        return f"cannot PASS: {seeds} of {registered_seeds} registered seeds decide nothing"
+    partial = next((r.config for r in trained if isinstance(r.config, Recipe) and r.config.data.test_images), None)
+    if partial is not None:
+        return f"cannot PASS: {partial.data.test_images:,} test images are part of the test set"
+    if any(r.deviations for r in trained):
+        return "cannot PASS: the recipe is changed by hand"
+    match entry.expect:
+        case ValueExpect() as expect if claim.reported is not None:
+            for name, check in expect.cells.items():
+                recipes = [r.config for r in runs if r.arm == check.arm and isinstance(r.config, Recipe)]
+                cell = claim.reported.cells[name]
+                half = stats.expected_half_width(len(recipes), recipes[0].test_size, cell.value, cell.sd, cell.runs)
+                if half >= check.margin and check.direction == "two_sided":  # a better one makes up for any width
+                    return (
+                        f"cannot PASS: {name} with {len(recipes)} seed(s) has an interval of ±{half:.2f}, the margin "
+                        f"is {check.margin:g}"
+                    )
+        case OrderingExpect() as expect if seeds < 2 and any(
+            isinstance(c, Bound) or c.metric != TOP1 for c in expect.all
+        ):
+            return "cannot PASS: a measure of one seed has no interval"
     return None
 
 

@@ -7,14 +7,29 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from vitrepro.claims import Registry, arm_names, arms_of
+from vitrepro.literal import evaluate
 from vitrepro.plan import Choice
-from vitrepro.report.terminal import table
-from vitrepro.spec import Claim, TrainExperiment
+from vitrepro.report.protocol import side_by_side
+from vitrepro.report.questions import answers
+from vitrepro.report.terminal import cell_row, table
+from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import VerdictEntry
+from vitrepro.verdict import judge_literal
 
 
-def describe(out: Console, claim: Claim, registry: Registry, choice: Choice, stored: Sequence[VerdictEntry]) -> None:
-    """Print statement, source, reported cells, how each scale checks it, and the verdicts stored."""
+def describe(
+    out: Console,
+    claim: Claim,
+    registry: Registry,
+    choice: Choice,
+    stored: Sequence[VerdictEntry],
+    only_cell: str | None = None,
+) -> None:
+    """Print statement, source, cells, protocol and deviations, the eight questions, scales, verdicts stored.
+
+    Args:
+        only_cell: of the reported cells, show this one.
+    """
 
     def say(text: str = "") -> None:
         out.print(text, markup=False, soft_wrap=True)
@@ -25,42 +40,63 @@ def describe(out: Console, claim: Claim, registry: Registry, choice: Choice, sto
     if claim.notes:
         say(f"  Note: {claim.notes}")
     if claim.reported:
-        cells = claim.reported.cells.items()
-        rows = [(n, f"{c.value:g}", f"{c.sd:g}" if c.sd else "", str(c.runs or "")) for n, c in cells]
-        out.print(table(("reported", claim.reported.unit, "sd", "runs"), rows))
+        cells = {n: c for n, c in claim.reported.cells.items() if only_cell in (None, n)}
+        out.print(
+            table(("reported", claim.reported.unit, "sd", "runs", "n"), [cell_row(n, c) for n, c in cells.items()])
+        )
+    for other in claim.elsewhere:
+        values = ", ".join(f"{n} {' / '.join(f'{v:g}' for v in vs)}" for n, vs in other.cells.items())
+        say(f"  Elsewhere: {other.by}: {values}{'. ' + other.note if other.note else ''}")
+
+    headings, rows = side_by_side(claim, registry)
+    if rows:
+        out.print(table(headings, rows, title="Protocol, as reported and as run here"))
     for name, entry in claim.scales.entries().items():
-        if entry.infeasible:
-            say(f"Scale {name}: infeasible: {entry.infeasible}")
-            continue
-        assert entry.experiment is not None
-        assert entry.expect is not None
-        experiment = registry.experiment(entry.experiment)
-        say(f"Scale {name}: {entry.fidelity}, experiment {experiment.id}: {experiment.title}")
-        expected = entry.expect.model_dump(mode="json", exclude={"kind"}, exclude_none=True)
-        for key, value in expected.items():
-            items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-            if items:
-                say(f"  expect {key}:")
-                for _, item in items if isinstance(value, list) else ():
-                    say(f"    {_flat(item)}")
-                for cell, item in items if isinstance(value, dict) else ():
-                    say(f"    {cell}: {_flat(item)}")
-            else:
-                say(f"  expect {key}: {value}")
-        used = dict.fromkeys(arm for _, arm in arms_of(entry.expect))
-        arms = [a for a in arm_names(experiment) if a in used]
-        seeds = f", seeds {', '.join(map(str, experiment.seeds))}" if isinstance(experiment, TrainExperiment) else ""
-        say(f"  arms: {', '.join(arms)}{seeds}")
-        for deviation in entry.deviations:
-            say(f"  deviates from the paper: {deviation}")
+        for line in _scale_lines(name, entry, claim, registry):
+            say(line)
     here = f"at scale {choice.scale}" if choice.scale else "no"
     say(f"Feasible here: {here}" + (f" ({choice.why_not})" if choice.reasons else ""))
+
+    say()
+    say("The eight questions of a reproducibility checklist")
+    for number, (question, answer) in enumerate(answers(claim, registry.papers.get(claim.source.paper), stored), 1):
+        say(f"  {number}. {question}")
+        say(f"     {answer}")
+
+    say()
     if not stored:
         say(f"No verdict is stored; run: vitrepro verify {claim.id}")
     for old in stored:
         say(f"Verdict at scale {old.scale}, {old.judged_at}: {old.outcome}: {old.reason}")
         if old.claim_hash != claim.hash:
             say("  the claim has changed since; `vitrepro report` judges the stored runs by today's claim")
+
+
+def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> list[str]:
+    """What a scale expects, and from which runs."""
+    if entry.infeasible:
+        return [f"Scale {name}: infeasible: {entry.infeasible}"]
+    assert entry.expect is not None
+    if isinstance(entry.expect, LiteralExpect):
+        verdict = judge_literal(claim, evaluate(entry.expect, registry.cells(claim)))
+        lines = [f"Scale {name}: the statement against the source's own numbers: {verdict.outcome.value}"]
+        return lines + [f"  {f.outcome.value}: {f.because}" for f in verdict.findings]
+    assert entry.experiment is not None
+    experiment = registry.experiment(entry.experiment)
+    lines = [f"Scale {name}: {entry.fidelity}, experiment {experiment.id}: {experiment.title}"]
+    expected = entry.expect.model_dump(mode="json", exclude={"kind"}, exclude_none=True)
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            lines += [f"  expect {key}:", *(f"    {cell}: {_flat(item)}" for cell, item in value.items())]
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            lines += [f"  expect {key}:", *(f"    {_flat(item)}" for item in value)]
+        else:
+            lines.append(f"  expect {key}: {', '.join(value) if isinstance(value, list) else value}")
+    used = dict.fromkeys(arm for _, arm in arms_of(entry.expect))
+    arms = [a for a in arm_names(experiment) if a in used]
+    seeds = f", seeds {', '.join(map(str, experiment.seeds))}" if isinstance(experiment, TrainExperiment) else ""
+    lines.append(f"  arms: {', '.join(arms)}{seeds}")
+    return lines + [f"  deviates from the paper: {d}" for d in entry.deviations]
 
 
 def _flat(value: object) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vitrepro.spec import SCALES, Claim
+from vitrepro.spec import Cell
 
 PIPED_WIDTH = 180
 STYLES = {
@@ -45,15 +45,13 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | N
     return made
 
 
-def scales_text(claim: Claim) -> str:
-    """Which scales have a check, with its fidelity, and which cannot have one."""
-    entries = claim.scales.entries()
-    parts = [
-        f"{name}: {'infeasible' if entry.infeasible else entry.fidelity}"
-        for name in ("any", *SCALES)
-        if (entry := entries.get(name)) is not None
-    ]
-    return ", ".join(parts)
+def cell_row(name: str, cell: Cell) -> tuple[str, ...]:
+    """Name, value with its printed digits, deviation, number of runs, test images."""
+    digits = cell.decimals if cell.decimals is not None and cell.decimals >= 0 else None
+    value = f"{cell.value:.{digits}f}" if digits is not None else f"{cell.value:.17g}"
+    value = value if digits is not None or float(f"{cell.value:g}") != cell.value else f"{cell.value:g}"
+    deviation = "" if cell.sd is None else f"{cell.sd:.{digits}f}" if digits is not None else f"{cell.sd:g}"
+    return name, value, deviation, str(cell.runs or ""), f"{cell.n:,}" if cell.n else ""
 
 
 def counts(outcomes: Sequence[str]) -> str:

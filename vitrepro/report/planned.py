@@ -1,0 +1,212 @@
+"""What plans cost, and which of them fit into a budget, for people and as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rich.console import Console
+
+from vitrepro import cost, verdict
+from vitrepro.budget import Clock, Pick
+from vitrepro.cost import Cost, duration
+from vitrepro.plan import ClaimPlan, Run, unique_runs
+from vitrepro.report.terminal import table
+from vitrepro.store import Store
+
+Picked: TypeAlias = tuple[list[Pick], list[tuple[ClaimPlan, float]]]
+
+
+@dataclass(frozen=True)
+class Costed:
+    """A plan with its cost.
+
+    Attributes:
+        seconds: wall time on all slots; infinite where nothing tells.
+        rough: some of its models were never timed here.
+        doubt: why no PASS can be expected, or None.
+        states: run id -> state in the store.
+    """
+
+    plan: ClaimPlan
+    cost: Cost
+    seconds: float
+    rough: bool
+    doubt: str | None
+    states: dict[str, str]
+
+    @property
+    def time(self) -> str:
+        if not self.cost.runs:
+            return "none"
+        return _time(self.seconds, self.rough)
+
+
+@dataclass(frozen=True)
+class CostedPlans:
+    """Plans, and all of them together with shared runs counted once."""
+
+    plans: tuple[Costed, ...]
+    to_run: int
+    flops: float | None
+    seconds: float
+    rough: bool
+
+
+def cost_plans(plans: Sequence[ClaimPlan], store: Store, clock: Clock, slots: int) -> CostedPlans:
+    """Each plan and all together, on that many slots."""
+
+    def missing(runs: Sequence[Run]) -> list[Run]:
+        return [r for r in runs if store.state(r.id) != "finished"]
+
+    def seconds(runs: Sequence[Run]) -> float:
+        each = [clock.seconds(r) for r in runs]
+        return max(sum(each) / slots, max(each, default=0.0))
+
+    def costed(plan: ClaimPlan) -> Costed:
+        todo = missing(plan.runs)
+        return Costed(
+            plan,
+            cost.total(todo, clock.timings, slots),
+            seconds(todo),
+            not all(clock.timed(r) for r in todo),
+            verdict.cannot_pass(plan.claim, plan.choice.scale, plan.runs, plan.registered_seeds) if plan.runs else None,
+            {r.id: store.state(r.id) for r in plan.runs},
+        )
+
+    todo = missing(unique_runs(plans))
+    return CostedPlans(
+        tuple(costed(p) for p in plans),
+        len(todo),
+        cost.total(todo, clock.timings, slots).flops,
+        seconds(todo),
+        not all(clock.timed(r) for r in todo),
+    )
+
+
+def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
+    """Plain values; a time that nothing tells is null."""
+    documents = [
+        {
+            "claim": c.plan.claim.id,
+            "scale": c.plan.choice.scale,
+            "why_not": dict(c.plan.choice.reasons),
+            "runs": [{"run_id": r.id, "name": r.name, "state": c.states[r.id]} for r in c.plan.runs],
+            "deviations": sorted({str(d) for r in c.plan.runs for d in r.deviations}),
+            "to_run": c.cost.runs,
+            "train_images": c.cost.train_images,
+            "test_images": c.cost.test_images,
+            "flops": c.cost.flops,
+            "seconds": _finite(c.seconds),
+            "seconds_are_rough": c.rough,
+            "cannot_pass": c.doubt,
+        }
+        for c in made.plans
+    ]
+    whole = {"to_run": made.to_run, "flops": made.flops, "seconds": _finite(made.seconds), "rough": made.rough}
+    if picked is None:
+        return {"plans": documents, "total": whole}
+    fits, left = picked
+    return {
+        "plans": documents,
+        "total": whole,
+        "fits": [
+            {
+                "claim": f.plan.claim.id,
+                "scale": f.plan.choice.scale,
+                "added_seconds": f.added_seconds,
+                "until_seconds": f.until_seconds,
+            }
+            for f in fits
+        ],
+        "left_out": [
+            {"claim": p.claim.id, "scale": p.choice.scale, "added_seconds": _finite(seconds)} for p, seconds in left
+        ],
+    }
+
+
+def print_plans(
+    out: Console, made: CostedPlans, picked: Picked | None, devices: Sequence[str], budget: float | None
+) -> None:
+    """A line for each plan, all together, and what fits into the budget."""
+    rows = [
+        (
+            c.plan.claim.id,
+            c.plan.choice.scale or "INFEASIBLE",
+            _runs(c),
+            f"{c.cost.train_images:,}" if c.plan.runs else "",
+            "" if not c.plan.runs else "?" if c.cost.flops is None else f"{c.cost.flops:.2g}",
+            c.time if c.plan.choice.scale else "",
+            c.doubt or ("" if c.plan.choice.scale else c.plan.choice.why_not),
+        )
+        for c in made.plans
+    ]
+    out.print(table(("claim", "scale", "runs", "train images", "FLOPs", "time", "notes"), rows))
+    slots = f"{len(devices)} slot{'s' if len(devices) > 1 else ''} ({devices[0]})"
+    out.print(f"In all {made.to_run} runs to do on {slots}; runs that claims share are counted once.", markup=False)
+    if not made.to_run:
+        out.print("Nothing is left to run; these verdicts cost nothing.", markup=False)
+        return
+    known = ", from throughput measured here" if not made.rough else ""
+    out.print(f"Time: {'about ' if not made.rough else ''}{_time(made.seconds, made.rough)}{known}.", markup=False)
+    if made.rough:
+        out.print(
+            "~: some of these models were never timed on this machine; roughly, from what their operations take "
+            "elsewhere on it. It is known after their first run.",
+            markup=False,
+        )
+    doubtful = [c.plan.claim.id for c in made.plans if c.doubt]
+    if doubtful:
+        out.print(f"No PASS is possible as planned: {', '.join(doubtful)}; see the notes.", markup=False)
+    if picked is not None and budget is not None:
+        _print_picked(out, made, picked, budget)
+    elif budget is not None and made.seconds > budget:
+        out.print(f"Over the budget of {duration(budget)}: verify would run what fits.", markup=False)
+
+
+def _print_picked(out: Console, made: CostedPlans, picked: Picked, budget: float) -> None:
+    fits, left = picked
+    doubts = {c.plan.claim.id: c.doubt for c in made.plans}
+    rows = [
+        (
+            str(i),
+            f.plan.claim.id,
+            f.plan.choice.scale or "",
+            _added(f.added_seconds),
+            duration(f.until_seconds),
+            "cannot PASS" if doubts.get(f.plan.claim.id) else "",
+        )
+        for i, f in enumerate(fits, 1)
+    ]
+    title = f"Within {duration(budget)}, the cheapest verdict first"
+    out.print(table(("", "claim", "scale", "adds", "until", "note"), rows, title=title))
+    if left:
+        shown = [(p.claim.id, p.choice.scale or "", _time(seconds, False)) for p, seconds in left]
+        out.print(table(("claim", "scale", "would add"), shown, title="Does not fit"))
+    names = " ".join(f.plan.claim.id for f in fits if f.added_seconds)
+    if names:
+        out.print(f"To run them: vitrepro verify {names} --budget {_option(budget)}", markup=False, soft_wrap=True)
+
+
+def _runs(c: Costed) -> str:
+    if not c.plan.runs:
+        return "none, printed cells" if c.plan.checked else ""
+    return f"{len(c.plan.runs)} ({len(c.plan.runs) - c.cost.runs} stored)"
+
+
+def _added(seconds: float) -> str:
+    return duration(seconds) if seconds else "nothing"
+
+
+def _time(seconds: float, rough: bool) -> str:
+    return "?" if math.isinf(seconds) else f"{'~' if rough else ''}{duration(seconds)}"
+
+
+def _finite(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None
+
+
+def _option(seconds: float) -> str:
+    return f"{seconds:g}s" if seconds < 60 else f"{seconds / 60:g}m"

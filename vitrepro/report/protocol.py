@@ -1,0 +1,134 @@
+"""The source's own protocol and the experiments that stand for it, setting by setting, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from vitrepro.catalog import DATASETS
+from vitrepro.claims import Registry, arms_of, recipes
+from vitrepro.flops import forward_macs, training_flops
+from vitrepro.recipe import LibraryModelSpec, ModelSpec, Recipe, ResNetSpec, ViTSpec
+from vitrepro.spec import Claim, LiteralExpect, Paper, Scale, TrainExperiment
+
+SETTINGS = ("work", "data", "models", "resolution", "optimisation", "length", "augmentation", "seeds", "compute")
+
+
+def side_by_side(claim: Claim, registry: Registry) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: a setting, what the source does, and what each scale with an experiment does."""
+    paper = registry.papers.get(claim.source.paper)
+    columns = {"as reported": reported_protocol(claim, paper)}
+    for name, entry in claim.scales.entries().items():
+        if entry.experiment is not None and not isinstance(entry.expect, LiteralExpect):
+            columns[f"{name} ({entry.fidelity})"] = used_protocol(registry, entry)
+    rows = [[setting, *(c.get(setting, "") for c in columns.values())] for setting in SETTINGS]
+    return ["setting", *columns], [row for row in rows if any(row[1:])]
+
+
+def reported_protocol(claim: Claim, paper: Paper | None) -> dict[str, str]:
+    """What the source's protocol takes, as far as the claim's file says."""
+    needs = claim.needs
+    titles = paper.data if paper else {}
+    models = paper.weights if paper else {}
+    runs = sorted({c.runs for c in claim.reported.cells.values() if c.runs}) if claim.reported else []
+    return {
+        "work": ", ".join(needs.work),
+        "data": ", ".join(titles[d].title if d in titles else d for d in needs.data),
+        "models": ", ".join(models[w].title if w in models else w for w in (*needs.weights, *needs.baselines)),
+        "optimisation": needs.recipe,
+        "seeds": f"{', '.join(map(str, runs))} runs" if runs else "",
+        "compute": needs.compute,
+    }
+
+
+def used_protocol(registry: Registry, entry: Scale) -> dict[str, str]:
+    """What the experiment of a scale does, over the arms that the claim uses."""
+    assert entry.experiment is not None
+    assert entry.expect is not None
+    experiment = registry.experiment(entry.experiment)
+    arms = dict.fromkeys(arm for _, arm in arms_of(entry.expect))
+    if not isinstance(experiment, TrainExperiment):
+        used = [experiment.arms[a] for a in arms]
+        return {
+            "work": "counted or computed, nothing trained",
+            "models": _joined(model_text(a.model) for a in used),
+            "resolution": _joined(f"{a.image_size} px" for a in used),
+        }
+    made = recipes(experiment)
+    used_recipes = [made[a] for a in arms]
+    return {
+        "work": "training",
+        "data": _joined(_data(r) for r in used_recipes),
+        "models": _joined(model_text(r.model) for r in used_recipes),
+        "resolution": _joined(f"{r.image_size} px" for r in used_recipes),
+        "optimisation": _joined(_optimisation(r) for r in used_recipes),
+        "length": _joined(_length(r) for r in used_recipes),
+        "augmentation": _joined(_augmentation(r) for r in used_recipes),
+        "seeds": f"{len(experiment.seeds)} seeds, {len(arms)} arms",
+        "compute": _compute(used_recipes, len(experiment.seeds)),
+    }
+
+
+def model_text(model: ModelSpec) -> str:
+    """A model in a few words."""
+    if isinstance(model, ViTSpec):
+        patch, width, depth, heads, _ = model.sizes
+        kind = "hybrid ViT" if model.hybrid else "ViT"
+        return f"{kind} {model.variant or f'depth {depth} width {width} heads {heads}'} patch {patch}"
+    if isinstance(model, ResNetSpec):
+        return f"ResNet {model.variant or list(model.layers or ())} width {model.width} ({model.style})"
+    assert isinstance(model, LibraryModelSpec)
+    return f"{model.family} {model.name}"
+
+
+def _data(recipe: Recipe) -> str:
+    data = recipe.data
+    of = f"{data.train_images:,} of " if data.train_images else ""
+    return f"{of}{DATASETS[data.name].title}" + (f", {len(data.classes)} classes" if data.classes else "")
+
+
+def _optimisation(recipe: Recipe) -> str:
+    train = recipe.train
+    clip = f", clip {train.clip_norm:g}" if train.clip_norm else ""
+    smooth = f", label smoothing {train.label_smoothing:g}" if train.label_smoothing else ""
+    rate = f"lr {train.lr:g}" if train.lr is not None else "lr chosen on the dev split"
+    return f"{train.optimizer}, {rate}, decay {train.weight_decay:g}, {train.schedule}{clip}{smooth}"
+
+
+def _length(recipe: Recipe) -> str:
+    epochs = recipe.steps * recipe.train.batch_size / recipe.train_size
+    shown = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
+    return f"{recipe.steps:,} steps of {recipe.train.batch_size} ({shown} epochs)"
+
+
+def _augmentation(recipe: Recipe) -> str:
+    augment = recipe.augment
+    parts = {
+        "flip": augment.flip,
+        f"shift by {augment.crop_padding} px": augment.crop_padding,
+        "random resized crop": augment.random_resized_crop,
+        "colour jitter": augment.color_jitter,
+        f"mixup {augment.mixup:g}": augment.mixup,
+    }
+    return ", ".join(name for name, on in parts.items() if on) or "none"
+
+
+def _compute(used: Iterable[Recipe], seeds: int) -> str:
+    total = 0.0
+    for recipe in used:
+        macs = forward_macs(
+            recipe.model,
+            image_size=recipe.image_size,
+            channels=recipe.channels,
+            num_classes=recipe.data.num_classes,
+        )
+        if macs is None:
+            return ""
+        total += training_flops(macs, recipe.steps * recipe.train.batch_size)
+    return f"{seeds * total / 1e18:.2g} exaFLOPs"
+
+
+def _joined(parts: Iterable[str], most: int = 4) -> str:
+    """Every different text once; beyond `most`, how many more."""
+    different: Mapping[str, None] = dict.fromkeys(parts)
+    shown = list(different)[:most]
+    return "; ".join(shown) + (f"; and {len(different) - most} more" if len(different) > most else "")
