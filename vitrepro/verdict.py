@@ -30,6 +30,7 @@ from vitrepro.spec import (
     EquivalenceExpect,
     ExactCheck,
     ExactExpect,
+    Expect,
     LiteralExpect,
     OrderingExpect,
     Scale,
@@ -158,6 +159,9 @@ def judge(
         return undecided(Outcome.ERROR, broken)
 
     arms = _by_arm(measured)
+    lacking = [f"{m} of {arm}" for arm, m in measures_of(entry.expect) if len(arms[arm].measures[m]) < arms[arm].runs]
+    if lacking:
+        return undecided(Outcome.NOT_RUN, f"the stored runs did not measure {', '.join(lacking)}; verify it again")
     findings = tuple(_findings(claim, entry, arms))
     outcome = combine(f.outcome for f in findings)
     reason = _first_reason(findings, outcome)
@@ -293,6 +297,19 @@ def cannot_pass(claim: Claim, scale_name: str | None, runs: Sequence[Run], regis
     return None
 
 
+def measures_of(expect: Expect) -> tuple[tuple[str, str], ...]:
+    """Arm and name of every measure of trained models that an expectation looks at."""
+    if not isinstance(expect, OrderingExpect):
+        return ()
+    needed: list[tuple[str, str]] = []
+    for c in expect.all:
+        if isinstance(c, Bound):
+            needed.append((c.arm, c.metric))
+        elif c.metric != TOP1:
+            needed += [(c.greater, c.metric), (c.than, c.metric)]
+    return tuple(dict.fromkeys(needed))
+
+
 def combine(outcomes: Iterable[Outcome]) -> Outcome:
     """All parts must hold: one refutation refutes, one doubt leaves doubt (intersection-union)."""
     present = set(outcomes)
@@ -358,7 +375,7 @@ class _Arm:
     num_classes: int
     commonest: int
     quantities: Mapping[str, float]
-    measures: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    measures: Mapping[str, Sequence[float]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def accuracies(self) -> list[float]:
@@ -390,7 +407,7 @@ def _by_arm(measured: Sequence[Measured]) -> dict[str, _Arm]:
         rows: dict[bytes, Bools] = {}
         num_classes, commonest = 2, 0
         quantities: Mapping[str, float] = {}
-        measures: dict[str, list[float]] = defaultdict(list)
+        measures: defaultdict[str, list[float]] = defaultdict(list)
         for m in members:
             assert m.record is not None
             if isinstance(m.record.result, AnalyticResult):

@@ -33,6 +33,8 @@ FIDELITIES = {
     "exact": "`exact` follows the paper's own protocol; only there does PASS mean reproduced, and FAIL contradicted.",
     "substitute": "`substitute` puts a public stand-in for something private: a PASS supports the claim, it does not "
     "reproduce the paper's number.",
+    "literal": "`literal` holds the statement against the numbers that its own source prints: nothing was measured, and "
+    "a PASS says that the source agrees with itself, not that it is right.",
     "proxy": "`proxy` is a smaller experiment that tests the same statement: a PASS supports the claim, it does not "
     "reproduce the paper's number; a FAIL speaks against it, it does not refute the paper.",
 }
@@ -268,12 +270,14 @@ def _outcome(verdict: Verdict) -> Iterator[str]:
 def _finding_cells(f: Finding, bold: bool) -> list[str]:
     """The one nearest to another outcome is set in bold."""
     i = f.interval
-    interval = f"{i.low:.2f} to {i.high:.2f} ({100 * i.level:g}%, {plain(i.method)})" if i else ""
+    digits = 3 if f.form == "measure" else 2
+    interval = f"{i.low:.{digits}f} to {i.high:.{digits}f} ({100 * i.level:g}%, {plain(i.method)})" if i else ""
     sign = "+" if f.reported is None else ""
-    measured = f"{f.measured:{sign}.2f}" if i else f"{f.measured:.6g}"
+    measured = f"{f.measured:{sign}.{digits}f}" if i else f"{f.measured:.6g}"
     reported = f"{f.reported:g}" if f.reported is not None else ""
+    bound = plain(f.relation) if f.form == "literal" else f"{plain(f.relation)} {f.bound:.4g}".strip()
     label = f"**{plain(f.label)}**" if bold else plain(f.label)
-    return [label, measured, interval, reported, f"{f.bound:.4g}", f.outcome.value]
+    return [label, measured, interval, reported, bound, f.outcome.value]
 
 
 def _images_changed(j: Judged) -> list[str]:

@@ -137,6 +137,8 @@ def points(judged: Judged) -> list[Point]:
         return []
     made = []
     for f in judged.verdict.findings:
+        if f.form in ("measure", "literal"):  # in units of their own, or words about printed numbers
+            continue
         match judged.scale.expect:
             case ExactExpect(cells=exact):
                 if f.reported:  # no relative difference from zero

@@ -14,7 +14,6 @@ from vitrepro.report.questions import answers
 from vitrepro.report.terminal import cell_row, table
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import VerdictEntry
-from vitrepro.verdict import judge_literal
 
 
 def describe(
@@ -78,6 +77,8 @@ def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> l
         return [f"Scale {name}: infeasible: {entry.infeasible}"]
     assert entry.expect is not None
     if isinstance(entry.expect, LiteralExpect):
+        from vitrepro.verdict import judge_literal  # brings in numpy
+
         verdict = judge_literal(claim, evaluate(entry.expect, registry.cells(claim)))
         lines = [f"Scale {name}: the statement against the source's own numbers: {verdict.outcome.value}"]
         return lines + [f"  {f.outcome.value}: {f.because}" for f in verdict.findings]
