@@ -378,6 +378,21 @@ def test_a_budget_without_unit_or_time_is_refused(text: str) -> None:
         parse_budget(text)
 
 
+def test_a_margin_moved_after_a_run_shows_in_verify_show_and_report(tiny: list[str], tiny_claims: Path) -> None:
+    verify(tiny, "tiny/ordering")
+    (file,) = [p for p in tiny_claims.rglob("*.yaml") if "tiny/ordering" in p.read_text()]
+    file.write_text(file.read_text().replace("than: vit, by: 0}", "than: vit, by: 3.5}"))
+    change = "expect.all.0.by changed from 0 to 3.5"
+    assert change in call("show", "tiny/ordering", *tiny).stdout
+    done = call("verify", "tiny/ordering", *tiny, "--scale", "quick")
+    assert change in done.stdout
+    assert "since it was judged" in done.stdout
+    assert change in call("show", "tiny/ordering", *tiny).stdout  # after it was judged by the new margin, too
+    store = tiny[tiny.index("--store") + 1]
+    folder = tiny[tiny.index("--claims-dir") + 1]
+    assert change in call("report", "--store", store, "--claims-dir", folder).stdout
+
+
 def test_help_and_list_claims_do_not_load_torch_or_scipy() -> None:
     code = (
         "import sys\n"

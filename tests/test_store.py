@@ -460,14 +460,30 @@ def test_a_broken_verdict_is_listed_and_the_others_are_read(store: Store, conten
     entries, (fault,) = store.verdicts()
     assert [e.claim_id for e in entries] == ["t/b"]
     assert fault.startswith(f"{broken}: damaged: ")
-    assert store.last_outcomes() == {"t/b": "PASS"}
+    assert {claim: last.outcome for claim, last in store.last_outcomes().items()} == {"t/b": "PASS"}
 
 
 def test_the_last_outcome_of_a_claim_is_its_newest(store: Store) -> None:
     assert store.last_outcomes() == {}
     store.write_verdict(entry(scale="gpu", outcome="FAIL", judged_at="2026-01-02T00:00:00+00:00"))
     store.write_verdict(entry(scale="cpu", outcome="PASS", judged_at="2026-01-01T00:00:00+00:00"))
-    assert store.last_outcomes() == {"t/order": "FAIL"}
+    assert {claim: last.outcome for claim, last in store.last_outcomes().items()} == {"t/order": "FAIL"}
+
+
+def test_a_margin_moved_after_a_verdict_is_kept_with_what_came_of_it(store: Store) -> None:
+    first = entry(outcome="FAIL", judged_at="2026-01-01T00:00:00+00:00")
+    assert first.entry.expect is not None
+    moved = first.entry.model_copy(update={"deviations": ("it says something else now",)})
+    store.write_verdict(first)
+    store.write_verdict(first.model_copy(update={"judged_at": "2026-01-02T00:00:00+00:00"}))
+    second = first.model_copy(update={"entry": moved, "outcome": "PASS", "judged_at": "2026-01-03T00:00:00+00:00"})
+    store.write_verdict(second)
+    store.write_verdict(second.model_copy(update={"judged_at": "2026-01-04T00:00:00+00:00"}))
+    ((kept,), _) = store.verdicts()
+    assert kept.outcome == "PASS"
+    assert [(e.outcome, e.judged_at, e.entry) for e in kept.earlier] == [
+        ("FAIL", "2026-01-02T00:00:00+00:00", first.entry)
+    ]
 
 
 # --- places ---------------------------------------------------------------------------------------

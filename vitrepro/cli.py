@@ -154,6 +154,8 @@ def list_claims(
                     "feasible_scale": r.choice.scale,
                     "why_not": dict(r.choice.reasons),
                     "last_outcome": r.outcome,
+                    "last_scale": r.last.scale if r.last else None,
+                    "last_fidelity": r.last.fidelity if r.last else None,
                 }
                 for r in rows
                 if r.choice.scale is not None or not feasible
@@ -298,6 +300,7 @@ def verify(
     from dataclasses import replace
 
     from vitrepro import launch, session
+    from vitrepro.changes import earlier_changes
     from vitrepro.cost import duration
     from vitrepro.plan import unique_runs
     from vitrepro.report import terminal
@@ -346,6 +349,11 @@ def verify(
     for p, v in zip(plans, verdicts, strict=True):
         if v.outcome.value != "PASS":
             out.print(f"{p.claim.id}: {v.outcome.value}: {v.reason}", markup=False, soft_wrap=True)
+    kept = {(e.claim_id, e.scale): e for e in places.store.verdicts()[0]}
+    for p in plans:
+        entry = kept.get((p.claim.id, p.choice.scale or ""))
+        for change in earlier_changes(entry, p.claim, p.choice.entry) if entry and p.choice.entry else ():
+            out.print(f"{p.claim.id}: changed: {change}", markup=False, soft_wrap=True)
     not_run = [v for v in verdicts if v.outcome.value == "NOT_RUN"]
     if not_run and request.budget_seconds is not None:
         out.print(
@@ -381,6 +389,34 @@ def report(
         typer.echo(text)
     else:
         typer.echo(f"{out}: {len(judged)} verdicts", err=True)
+    _warn_of_problems(registry)
+
+
+@app.command("audit")
+def audit_command(
+    patterns: Annotated[list[str] | None, typer.Argument(metavar="[CLAIM...]")] = None,
+    tables: Annotated[
+        list[Path] | None,
+        typer.Option("--table", metavar="FILE", help="A table (csv, tsv, yaml, json) that restates reported numbers."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every number, not only what stands out.")] = False,
+    claims_dir: ClaimsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Could the reported numbers have come about? As k/n, a mean of runs or of batches; copied rows; wrong digits.
+
+    Information about the numbers themselves, never an outcome: the exit code is 0 whatever it finds.
+    """
+    from vitrepro import claims
+    from vitrepro.report import audited, terminal
+
+    registry = _registry(claims_dir)
+    chosen = claims.select(registry, patterns)[0] if patterns else list(registry.claims.values())
+    found = audited.audited(chosen, tables or [])
+    if as_json:
+        _print_json(**audited.as_json(found), problems=list(registry.problems))
+        return
+    audited.print_audit(terminal.console(), found, everything=everything)
     _warn_of_problems(registry)
 
 
@@ -454,6 +490,23 @@ def validate(
     typer.echo(f"{len(registry.claims)} claims, {len(registry.experiments)} experiments: no faults")
     for file in single:
         typer.echo(f"{file}: no faults")
+
+
+@app.command("new-claim")
+def new_claim(
+    claim_id: Annotated[str, typer.Argument(metavar="ID", help="paper/slug, lower case.")] = "my-paper/my-claim",
+    kind: Annotated[str, typer.Option(help="What is claimed: ordering, value, exact, ...")] = "ordering",
+    directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the files go.")] = Path("my-claims"),
+) -> None:
+    """Write a claim and its experiment that work as they are, with comments, to be changed into yours."""
+    from vitrepro import template
+
+    for path in template.new_claim(directory, claim_id, kind):
+        typer.echo(path)
+    typer.echo(
+        f"Change them, then: vitrepro validate {directory}; vitrepro verify {claim_id} --claims-dir {directory}",
+        err=True,
+    )
 
 
 @app.command()

@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -40,11 +40,30 @@ class RunRef(Stored):
     seed: int
 
 
+class Earlier(Stored):
+    """How a claim read when it was judged before."""
+
+    claim_hash: str
+    entry: Scale
+    reported: Reported | None
+    outcome: str
+    judged_at: str
+
+
+class Last(NamedTuple):
+    """The newest verdict of a claim."""
+
+    outcome: str
+    scale: str
+    fidelity: str
+
+
 class VerdictEntry(Stored):
     """A request for a verdict, so that a report can be made from the store alone.
 
     Attributes:
         scale, expect etc. as they stood when the runs were made, to show what has changed since.
+        earlier: other wordings by which the claim was judged before, oldest first.
     """
 
     schema_version: Literal[1] = 1
@@ -59,6 +78,7 @@ class VerdictEntry(Stored):
     outcome: str
     reason: str
     judged_at: str
+    earlier: tuple[Earlier, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -266,12 +286,14 @@ class Store:
             has less.
         """
         path = self.root / "verdicts" / f"{entry.claim_id.replace('/', '--')}@{entry.scale}.json"
-        if not entry.whole:
-            try:
-                if VerdictEntry.model_validate_json(path.read_bytes()).whole:
-                    return False
-            except (OSError, ValidationError):
-                pass
+        try:
+            old = VerdictEntry.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            old = None
+        if old is not None and old.whole and not entry.whole:
+            return False
+        if old is not None:
+            entry = entry.model_copy(update={"earlier": _wordings(old, entry)})
         self._write(path, entry.model_dump(mode="json"))
         return True
 
@@ -285,22 +307,37 @@ class Store:
                 faults.append(f"{path}: damaged: {first_fault(error)}")
         return entries, faults
 
-    def last_outcomes(self) -> dict[str, str]:
-        """Claim id -> outcome of the newest verdict, read without checking it."""
-        newest: dict[str, tuple[str, str]] = {}
+    def last_outcomes(self) -> dict[str, Last]:
+        """Claim id -> newest verdict, read without checking it."""
+        newest: dict[str, tuple[str, Last]] = {}
         for path in sorted((self.root / "verdicts").glob("*.json")):
             try:
                 entry = json.loads(path.read_bytes())
-                stamp = (str(entry["judged_at"]), str(entry["outcome"]))
-                newest[entry["claim_id"]] = max(stamp, newest.get(entry["claim_id"], ("", "")))
+                last = Last(str(entry["outcome"]), str(entry["scale"]), str(entry["entry"]["fidelity"]))
+                stamp = (str(entry["judged_at"]), last)
+                newest[entry["claim_id"]] = max(stamp, newest.get(entry["claim_id"], ("", last)))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-        return {claim: outcome for claim, (_, outcome) in newest.items()}
+        return {claim: last for claim, (_, last) in newest.items()}
 
     def _write(self, path: Path, value: dict[str, Any]) -> None:
         with explain(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _wordings(old: VerdictEntry, new: VerdictEntry) -> tuple[Earlier, ...]:
+    """The other wordings by which a claim was judged, with that of `old` where `new` expects something else."""
+    if (old.entry, old.reported) == (new.entry, new.reported):
+        return old.earlier
+    last = Earlier(
+        claim_hash=old.claim_hash,
+        entry=old.entry,
+        reported=old.reported,
+        outcome=old.outcome,
+        judged_at=old.judged_at,
+    )
+    return (*old.earlier, last)
 
 
 @contextlib.contextmanager

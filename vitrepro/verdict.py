@@ -215,11 +215,11 @@ def judge_literal(claim: Claim, checked: Sequence[Checked]) -> Verdict:
         found = [_literal(c, Outcome(check.otherwise)) for c in cases]
         findings += [_most(name, cases, found)] if check.holds == "most" else found
     outcome = combine(f.outcome for f in findings)
-    against = [f.because for f in findings if f.outcome is outcome]
     if outcome is Outcome.PASS:
         reason = _first_reason(findings, outcome)
     else:
-        reason = f"{len(against)} of {len(findings)} comparisons: " + "; ".join(against)
+        against = sorted((f for f in findings if f.outcome is not Outcome.PASS), key=lambda f: f.outcome is not outcome)
+        reason = f"{len(against)} of {len(findings)} do not hold: " + "; ".join(f.because for f in against)
     return Verdict(
         claim.id,
         outcome,

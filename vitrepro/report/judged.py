@@ -6,11 +6,11 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
 from vitrepro import verdict
+from vitrepro.changes import claim_changes, differences, sentence
 from vitrepro.claims import Registry, arm_names, arms_of, recipes
 from vitrepro.literal import evaluate
 from vitrepro.plan import Run
@@ -69,7 +69,7 @@ def _rejudge(registry: Registry, store: Store, entry: VerdictEntry) -> Judged:
         gone = f"the claim no longer has a check at scale {entry.scale} (it has {has})"
         return Judged(entry, claim, None, None, measured, (gone,))
 
-    changes = list(_claim_changes(entry, claim, scale))
+    changes = list(claim_changes(entry, claim, scale))
     if isinstance(scale.expect, LiteralExpect):
         found = verdict.judge_literal(claim, evaluate(scale.expect, registry.cells(claim)))
         return Judged(entry, claim, scale, found, measured, (*changes, *_outcome_change(entry, found)))
@@ -132,16 +132,6 @@ def _of_an_earlier_recipe(found: Verdict) -> Verdict:
 # --- what has changed ---------------------------------------------------------------------------
 
 
-def _claim_changes(entry: VerdictEntry, claim: Claim, scale: Scale) -> Iterator[str]:
-    reported = claim.reported.model_dump(mode="json") if claim.reported else None
-    was = {**entry.entry.model_dump(mode="json"), "reported": entry.reported and entry.reported.model_dump(mode="json")}
-    now = {**scale.model_dump(mode="json"), "reported": reported}
-    found = [_sentence(*d) for d in _differences(was, now)]
-    yield from found
-    if not found and claim.hash != entry.claim_hash:
-        yield "the claim file changed, but neither what is expected at this scale nor what is reported"
-
-
 def _recipe_changes(
     experiment: TrainExperiment | AnalyticExperiment, entry: VerdictEntry, used: Sequence[Measured]
 ) -> Iterator[str]:
@@ -175,9 +165,9 @@ def _config_changes(today: Recipe | AnalyticArm | None, record: Record, entry: V
         by_hand.add("train.precision")  # resolved by the device
     if isinstance(today, AnalyticArm):
         by_hand.add("quantities")  # one more does not change the others
-    for path, was, is_now in _differences(stored.model_dump(mode="json"), now):
+    for path, was, is_now in differences(stored.model_dump(mode="json"), now):
         if not any(path == p or path.startswith(f"{p}.") for p in by_hand):
-            yield _sentence(path, was, is_now)
+            yield sentence(path, was, is_now)
 
 
 def _identity_changes(used: Iterable[Measured]) -> Iterator[str]:
@@ -194,34 +184,3 @@ def _identity_changes(used: Iterable[Measured]) -> Iterator[str]:
 def _outcome_change(entry: VerdictEntry, found: Verdict) -> Iterator[str]:
     if entry.outcome != found.outcome.value:
         yield f"the outcome was {entry.outcome} when last judged, {entry.judged_at}, and is {found.outcome.value} now"
-
-
-def _differences(was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Key path, old and new value of every leaf that differs; None where there is none."""
-    old, new = dict(_leaves(was)), dict(_leaves(now))
-    for path in dict.fromkeys([*old, *new]):
-        if old.get(path) != new.get(path):
-            yield path, old.get(path), new.get(path)
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Lists of plain values are leaves, lists of mappings are entered, None is nothing."""
-    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value)):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
-    elif value is not None:
-        yield path, value
-
-
-def _sentence(path: str, was: Any, now: Any) -> str:
-    if was is None:
-        return f"{path} was added: {_shown(now)}"
-    if now is None:
-        return f"{path} was removed; it was {_shown(was)}"
-    return f"{path} changed from {_shown(was)} to {_shown(now)}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return "; ".join(_shown(v) for v in value) or "nothing"
-    return f"{value:g}" if isinstance(value, float) else str(value)

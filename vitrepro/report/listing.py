@@ -14,7 +14,7 @@ from vitrepro.errors import UsageError, did_you_mean
 from vitrepro.plan import Choice
 from vitrepro.report.terminal import STYLES, cell_row, counts, table
 from vitrepro.spec import SCALES, CheckName, Claim
-from vitrepro.store import Places
+from vitrepro.store import Last, Places
 
 HEADINGS = ("claim", "where", "kind", "cells", *SCALES, "literal", "here", "outcome")
 
@@ -36,7 +36,11 @@ class Listed:
 
     claim: Claim
     choice: Choice
-    outcome: str
+    last: Last | None
+
+    @property
+    def outcome(self) -> str:
+        return self.last.outcome if self.last else "NOT_RUN"
 
     @property
     def cells(self) -> int:
@@ -64,16 +68,17 @@ def listed(
     why_not = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda)
     rows = []
     for claim in chosen:
+        last = outcomes.get(claim.id)
         if (
             (filters.kind and claim.kind != filters.kind)
             or (filters.source and not _of_source(claim, filters.source))
             or (filters.tag and filters.tag not in claim.tags)
             or (filters.scale and claim.scales.entry(filters.scale) is None)
-            or (filters.outcome and outcomes.get(claim.id, "NOT_RUN") != filters.outcome)
+            or (filters.outcome and (last.outcome if last else "NOT_RUN") != filters.outcome)
         ):
             continue
         choice = plan.choose_scale(claim, filters.scale, why_not=why_not)
-        rows.append(Listed(claim, choice, outcomes.get(claim.id, "NOT_RUN")))
+        rows.append(Listed(claim, choice, last))
     return rows
 
 
@@ -93,7 +98,7 @@ def row(item: Listed) -> tuple[str, ...]:
         *(scales[s] for s in SCALES),
         "yes" if item.claim.scales.literal else "",
         here,
-        item.outcome,
+        f"{item.last.outcome} ({item.last.fidelity})" if item.last else item.outcome,
     )
 
 

@@ -33,8 +33,8 @@ FIDELITIES = {
     "exact": "`exact` follows the paper's own protocol; only there does PASS mean reproduced, and FAIL contradicted.",
     "substitute": "`substitute` puts a public stand-in for something private: a PASS supports the claim, it does not "
     "reproduce the paper's number.",
-    "literal": "`literal` holds the statement against the numbers that its own source prints: nothing was measured, and "
-    "a PASS says that the source agrees with itself, not that it is right.",
+    "literal": "`literal` holds the statement against the numbers that its own source prints: nothing was measured, "
+    "and a PASS says that the source agrees with itself, not that it is right.",
     "proxy": "`proxy` is a smaller experiment that tests the same statement: a PASS supports the claim, it does not "
     "reproduce the paper's number; a FAIL speaks against it, it does not refute the paper.",
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from vitrepro.changes import claim_changes
 from vitrepro.claims import Registry, arm_names, arms_of
 from vitrepro.literal import evaluate
 from vitrepro.plan import Choice
@@ -67,8 +68,9 @@ def describe(
         say(f"No verdict is stored; run: vitrepro verify {claim.id}")
     for old in stored:
         say(f"Verdict at scale {old.scale}, {old.judged_at}: {old.outcome}: {old.reason}")
-        if old.claim_hash != claim.hash:
-            say("  the claim has changed since; `vitrepro report` judges the stored runs by today's claim")
+        scale = claim.scales.entries().get(old.scale)
+        for change in claim_changes(old, claim, scale) if scale else ("the claim has no check at this scale now",):
+            say(f"  changed: {change}")
 
 
 def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> list[str]:

@@ -41,7 +41,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | N
             no_wrap=heading in ("claim", "outcome", "margin", "seeds", "scale"),
         )
     for cells in rows:
-        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
+        made.add_row(*(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in cells))
     return made
 
 
