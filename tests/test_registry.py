@@ -45,8 +45,7 @@ LITERAL = {
     "vit/s5-conclusion": "PASS",
     "vit/t2-cheaper-pretraining": "PASS",
     "vit/t2-h14-improves-hard-sets": "PASS",
-    "vit/t2-h14-new-best": "PASS",
-    "vit/t2-i21k-does-well": "PASS",
+    "vit/t2-h14-new-best": "INCONCLUSIVE",
     "vit/t2-l16-beats-bit-l": "FAIL",  # VTAB is 0.01 lower, ReaL a tie
     "vit/t3-pretraining-recipe": "FAIL",  # the text names one weight decay for all, and hybrids like their ViTs
     "vit/t5-more-data-better": "FAIL",  # mostly B/32, from ImageNet-21k to JFT-300M
