@@ -55,8 +55,39 @@ def test_the_formula_is_the_count_for_every_kind_of_vit(pos_embed: Any, pool: An
 
 
 @pytest.mark.parametrize("image_size", [224, 384])
-def test_the_formula_is_the_count_for_the_papers_hybrid(image_size: int) -> None:
-    assert_formula_is_count(ViTSpec(variant="B/16", patch_size=1, hybrid=HybridStem()), image_size)
+@pytest.mark.parametrize("layers", [(3, 4, 9), (3, 4, 6, 3)])
+def test_the_formula_is_the_count_for_the_papers_hybrids(layers: tuple[int, ...], image_size: int) -> None:
+    assert_formula_is_count(ViTSpec(variant="B/16", patch_size=1, hybrid=HybridStem(layers=layers)), image_size)
+
+
+@pytest.mark.parametrize("pos_embed", ["none", "learned_1d", "learned_2d"])
+@pytest.mark.parametrize("hybrid", [None, HybridStem(layers=(1, 2), width=32)])
+def test_the_formula_is_the_count_for_axial_attention(pos_embed: Any, hybrid: Any) -> None:
+    sizes: dict[str, Any] = {"patch_size": 2, "embed_dim": 24, "depth": 3, "num_heads": 3, "mlp_dim": 40}
+    spec = ViTSpec(**sizes, pos_embed=pos_embed, pool="gap", hybrid=hybrid, attention="axial")
+    assert_formula_is_count(spec, 32, channels=1, num_classes=7)
+
+
+def test_an_axial_layer_costs_two_dense_parts_and_attention_along_every_row_and_column() -> None:
+    G, D, mlp_dim, classes = 6, 8, 24, 5  # patches per side, of one pixel
+    spec = ViTSpec(
+        patch_size=1,
+        embed_dim=D,
+        depth=1,
+        num_heads=2,
+        mlp_dim=mlp_dim,
+        pool="gap",
+        pos_embed="none",
+        attention="axial",
+    )
+    rows = G * (G * (3 * D * D + D * D + 2 * D * mlp_dim) + 2 * G * G * D)  # G sequences of G tokens
+    macs = forward_macs(spec, image_size=G, channels=3, num_classes=classes)
+    assert macs == G**2 * 3 * D + 2 * rows + D * classes
+
+
+def test_norms_that_are_left_out_change_no_count() -> None:
+    spec = ViTSpec(patch_size=4, embed_dim=24, depth=2, num_heads=3, attention_norm="unused", final_norm=False)
+    assert_formula_is_count(spec, 16)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +127,19 @@ def test_the_exaflops_of_table_6_follow_from_the_sizes(variant: VitVariant, epoc
     macs = forward_macs(ViTSpec(variant=variant), image_size=224, channels=3, num_classes=1000)
     assert macs is not None
     assert training_flops(macs, 303e6 * epochs) / 1e18 == pytest.approx(exaflops, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("variant", "times", "epochs", "exaflops"),
+    [("R50", 1, 7, 50), ("R50", 2, 7, 199), ("R101", 1, 7, 96), ("R152", 2, 14, 1126), ("R200", 3, 14, 3306)],
+)
+def test_the_exaflops_of_its_resnets_are_a_few_percent_above_the_printed_ones(
+    variant: ResNetVariant, times: int, epochs: int, exaflops: float
+) -> None:
+    spec = ResNetSpec(variant=variant, style="bit", width=64 * times)
+    macs = forward_macs(spec, image_size=224, channels=3, num_classes=1000)
+    assert macs is not None
+    assert 1.02 < training_flops(macs, 303e6 * epochs) / 1e18 / exaflops < 1.05
 
 
 def test_the_formula_needs_no_torch() -> None:

@@ -38,7 +38,8 @@ def training_flops(macs: int, images: float) -> float:
 
 def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int) -> int:
     patch_size, D, depth, _, mlp_dim = spec.sizes
-    N = check_grid(spec, image_size) ** 2  # patches
+    G = check_grid(spec, image_size)
+    N = G**2  # patches
     T = N + 1 if spec.pool == "cls" else N  # tokens
     stem, features = 0, channels
     if spec.hybrid is not None:
@@ -46,6 +47,8 @@ def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int) -> int
     patches = N * patch_size**2 * features * D
     dense = T * (4 * D * D + 2 * D * mlp_dim)  # qkv and proj; fc1 and fc2
     attention = 2 * T * T * D  # queries with keys; weights with values
+    if spec.attention == "axial":  # a layer is two, in which a patch attends to the G of its row or column
+        dense, attention = 2 * dense, 2 * 2 * N * G * D
     if spec.pos_embed == "relative":
         attention += N * (2 * N - 1) * D  # queries with the embeddings of all offsets
     return stem + patches + depth * (dense + attention) + D * num_classes

@@ -6,15 +6,27 @@ of the recipe and of a run's identity.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vitrepro.catalog import DATASETS, DatasetName
 
 PosEmbed = Literal["none", "learned_1d", "learned_2d", "relative"]
 Pool = Literal["cls", "gap"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+MeasureName = Literal[
+    "position_distance_correlation",
+    "position_row_column_excess",
+    "position_sinusoid_peak",
+    "attention_low_max",
+    "attention_low_min",
+    "attention_depth_correlation",
+    "attention_low_spread_excess",
+    "attention_wide_share_second_half",
+    "attention_entropy_share",
+]
 
 
 def _not_a_truth_value(value: Any) -> Any:
@@ -31,6 +43,18 @@ NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
 PositiveFloat = Annotated[float, Field(gt=0.0), NUMBER]
 NonNegativeFloat = Annotated[float, Field(ge=0.0), NUMBER]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0), NUMBER]
+
+
+def _tagged(name: str) -> str:
+    if not re.fullmatch(r"\w+\.\w+", name, re.ASCII):
+        raise ValueError(
+            f"weights {name!r} is no timm name with its tag, such as vit_base_patch16_224.orig_in21k; without the tag "
+            "a name can mean other weights than those of the paper"
+        )
+    return name
+
+
+WeightsName = Annotated[str, AfterValidator(_tagged)]
 
 # depth, embed_dim, mlp_dim, num_heads of the sizes that have a name
 VIT_SIZES: dict[str, tuple[int, int, int, int]] = {
@@ -56,7 +80,7 @@ ResNetVariant = Literal["R18", "R50", "R101", "R152", "R200"]
 class Strict(BaseModel):
     """A part of a file: unknown keys, NaN and infinity are refused, and it never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class DataSpec(Strict):
@@ -161,11 +185,22 @@ class ViTSpec(Strict):
     pos_embed: PosEmbed = "learned_1d"
     pool: Pool = "cls"
     qkv_bias: bool = True
+    attention: Literal["global", "axial"] = Field(
+        "global",
+        description="axial: each layer is attention within rows of patches and an MLP, then within columns and an MLP",
+    )
+    attention_norm: Literal["pre", "unused"] = Field(
+        "pre", description="unused: defined but never called, so that attention reads tokens as they are"
+    )
+    final_norm: bool = Field(True, description="normalise what the head reads")
     dropout: Probability = 0.0
     hybrid: HybridStem | None = None
     image_size: PositiveInt | None = Field(
         None,
         description="input pixels per side; images are resized to it. The data set's own size unless given",
+    )
+    weights: WeightsName | None = Field(
+        None, description="released weights to start from, all but the head; a timm name with its full tag"
     )
 
     @model_validator(mode="before")
@@ -204,6 +239,16 @@ class ViTSpec(Strict):
         if self.pos_embed == "relative" and self.pool == "cls" and self.depth == 1:
             raise ValueError(
                 "relative with pool cls and depth 1 is blind to position: the class token has no offsets to patches"
+            )
+        if self.attention == "axial" and (self.pool == "cls" or self.pos_embed == "relative"):
+            raise ValueError(
+                "axial attention runs along rows and columns of patches: it needs pool gap, since a class token is in "
+                "neither, and a pos_embed other than relative, whose offsets are those of one sequence"
+            )
+        if self.weights and (self.hybrid or (self.pos_embed, self.pool) != ("learned_1d", "cls")):
+            raise ValueError(
+                f"weights {self.weights} fit a ViT with pos_embed learned_1d, pool cls and no hybrid; "
+                "use family timm for others"
             )
         return self
 
@@ -260,7 +305,7 @@ class ResNetSpec(Strict):
 
 
 class LibraryModelSpec(Strict):
-    """A model of timm or torchvision by its name, with new weights."""
+    """A model of timm or torchvision by its name, with new weights unless some are named."""
 
     family: Literal["timm", "torchvision"]
     name: str
@@ -268,6 +313,16 @@ class LibraryModelSpec(Strict):
         None,
         description="input pixels per side; images are resized to it. The data set's own size unless given",
     )
+    weights: WeightsName | None = Field(
+        None, description="released weights to start from, all but the head; a timm name with its full tag"
+    )
+    dropout: Probability = Field(0.0, description="of timm's Vision Transformers, placed as in family vit")
+
+    @model_validator(mode="after")
+    def _of_timm(self) -> LibraryModelSpec:
+        if self.family == "torchvision" and (self.weights or self.dropout):
+            raise ValueError("weights and dropout are for family timm; torchvision models start anew, as they are")
+        return self
 
 
 ModelSpec = Annotated[ViTSpec | ResNetSpec | LibraryModelSpec, Field(discriminator="family")]
@@ -286,7 +341,12 @@ class TrainSpec(Strict):
         None, description="images per backward pass; gradients are accumulated up to batch_size"
     )
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    lr: PositiveFloat
+    lr: PositiveFloat | None = None
+    lr_grid: Annotated[tuple[PositiveFloat, ...], Field(min_length=2)] | None = Field(
+        None,
+        description="instead of lr: rates judged on the dev split; the best, or the smallest of equals, then trains "
+        "on all training images",
+    )
     weight_decay: NonNegativeFloat = 0.0
     momentum: Probability = Field(0.9, description="of sgd")
     betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="of adamw")
@@ -294,12 +354,19 @@ class TrainSpec(Strict):
     warmup_steps: NonNegativeInt = 0
     clip_norm: PositiveFloat | None = Field(None, description="largest global gradient norm")
     label_smoothing: Probability = 0.0
+    polyak: Annotated[float, Field(gt=0, lt=1), NUMBER] | None = Field(
+        None, description="evaluate the moving average of the weights that keeps this share of itself at each step"
+    )
     precision: Precision = "auto"
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSpec:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        if (self.lr is None) == (self.lr_grid is None):
+            raise ValueError("give either lr or lr_grid, and null for the other")
+        if self.lr_grid is not None and len(set(self.lr_grid)) != len(self.lr_grid):
+            raise ValueError(f"lr_grid holds a rate twice: {list(self.lr_grid)}")
         if self.steps is not None and self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} leaves nothing of {self.steps} steps")
         if self.micro_batch is not None and self.batch_size % self.micro_batch:
@@ -308,12 +375,26 @@ class TrainSpec(Strict):
 
 
 class Recipe(Strict):
-    """All that determines the weights of a run, but for the seed."""
+    """All that determines what a run leaves behind, but for the seed."""
 
     data: DataSpec
     augment: AugmentSpec = AugmentSpec()
     model: ModelSpec
     train: TrainSpec
+    measures: tuple[MeasureName, ...] = Field((), description="taken of the trained model, beside its accuracy")
+
+    @model_validator(mode="after")
+    def _measures_exist(self) -> Recipe:
+        if self.measures and not isinstance(self.model, ViTSpec):
+            raise ValueError(f"measures are taken of models of family vit, not of family {self.model.family}")
+        if isinstance(self.model, ViTSpec):
+            learned = self.model.pos_embed in ("learned_1d", "learned_2d")
+            positions = [m for m in self.measures if m.startswith("position_")]
+            if positions and not learned:
+                raise ValueError(f"{positions[0]} needs learned position embeddings, not {self.model.pos_embed}")
+            if "attention_entropy_share" in self.measures and self.model.pool != "cls":
+                raise ValueError("attention_entropy_share is of the class token's attention and needs pool cls")
+        return self
 
     @property
     def image_size(self) -> int:
@@ -325,10 +406,20 @@ class Recipe(Strict):
         return DATASETS[self.data.name].channels
 
     @property
+    def weights(self) -> str | None:
+        """Name of the released weights that training starts from, or None."""
+        return None if isinstance(self.model, ResNetSpec) else self.model.weights
+
+    @property
+    def dev_images(self) -> int:
+        """Training images held out to judge on."""
+        return dev_size(self.data.train_images or class_share(self.data, "train"), self.data.dev_fraction)
+
+    @property
     def train_size(self) -> int:
-        """Training images that optimiser steps may see."""
+        """Training images that optimiser steps of the final weights may see: with a grid of rates, dev images too."""
         total = self.data.train_images or class_share(self.data, "train")
-        return total - dev_size(total, self.data.dev_fraction)
+        return total if self.train.lr_grid else total - self.dev_images
 
     @property
     def test_size(self) -> int:
@@ -343,6 +434,19 @@ class Recipe(Strict):
         assert self.train.epochs is not None
         return max(1, round(self.train.epochs * self.train_size / self.train.batch_size))
 
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run: those behind the final weights, and those of every rate of a grid."""
+        return self.steps + sum(self.at_rate(lr).steps for lr in self.train.lr_grid or ())
+
+    def at_rate(self, lr: float) -> Recipe:
+        """One point of the grid: this rate, with the dev split held out."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"lr": lr, "lr_grid": None})})
+
+    def refit(self, lr: float) -> Recipe:
+        """What follows the grid: the rate it chose, on all training images."""
+        return self.at_rate(lr).model_copy(update={"data": self.data.model_copy(update={"dev_fraction": 0.0})})
+
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         if isinstance(self.model, ViTSpec):
@@ -356,8 +460,11 @@ class Recipe(Strict):
         share = class_share(self.data, "train")
         if self.data.train_images and self.data.classes and self.data.train_images > 1.1 * share:
             raise ValueError(f"data.train_images is {self.data.train_images}, the kept classes have about {share}")
-        if self.train_size < self.data.num_classes:
-            raise ValueError(f"{self.train_size} training images for {self.data.num_classes} classes")
+        if self.train.lr_grid and not self.dev_images:
+            raise ValueError("train.lr_grid is judged on the dev split, and data.dev_fraction leaves that empty")
+        smallest = self.train_size - (self.dev_images if self.train.lr_grid else 0)
+        if smallest < self.data.num_classes:
+            raise ValueError(f"{smallest} training images for {self.data.num_classes} classes")
         return self
 
 

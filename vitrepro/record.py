@@ -48,6 +48,14 @@ class Environment(Stored):
     threads: PositiveInt
 
 
+class GridPoint(Stored):
+    """What one learning rate came to on the dev split."""
+
+    lr: float
+    correct: NonNegativeInt | None = Field(description="None where training diverged, which loses")
+    n: PositiveInt
+
+
 class TrainResult(Stored):
     """Counts over the whole test split, and how the weights came about.
 
@@ -56,6 +64,8 @@ class TrainResult(Stored):
         complete_n: test images of a complete evaluation.
         ids_sha256, train_sha256, test_sha256, data_sha256: which images, in which order, with which pixels.
         weights_sha256: of the final weights; equal weights, equal hash.
+        initial_sha256: of the file of released weights that training started from, if it did.
+        lr: peak learning rate of the final weights, chosen among `lr_grid_dev` where that is not empty.
     """
 
     n: PositiveInt
@@ -81,6 +91,9 @@ class TrainResult(Stored):
     eval_seconds: NonNegativeFloat
     resumed_at: tuple[NonNegativeInt, ...] = Field((), description="steps at which a killed run went on")
     test_looks: PositiveInt = 1
+    initial_sha256: str | None = None
+    lr: float | None = None
+    lr_grid_dev: tuple[GridPoint, ...] = ()
     data_changes: tuple[str, ...] = Field((), description="what was done to the images beyond decoding")
     measures: dict[str, float] = Field(default_factory=dict, description="of the trained model, by name")
 

@@ -5,34 +5,41 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
+from torch import Tensor, nn
 
-from vitrepro import checkpoint, provenance
+from vitrepro import checkpoint, provenance, weights
 from vitrepro.arrays import Ints
+from vitrepro.data.augment import normalize
 from vitrepro.data.prepare import Prepared
 from vitrepro.data.splits import Split, load_split
 from vitrepro.distributed import device_name
 from vitrepro.errors import RunError
 from vitrepro.measure import accuracy, analytic
+from vitrepro.measure.trained import measure
 from vitrepro.models.build import build
 from vitrepro.plan import Run
 from vitrepro.randomness import derive
-from vitrepro.recipe import Recipe
-from vitrepro.record import AnalyticResult, Predictions, Record, TrainResult
+from vitrepro.recipe import Recipe, ViTSpec, check_grid
+from vitrepro.record import AnalyticResult, GridPoint, Predictions, Record, TrainResult
 from vitrepro.spec import AnalyticArm
 from vitrepro.store import Store, explain
-from vitrepro.train import Stopped, train
+from vitrepro.train import Diverged, Stopped, Trained, train
+from vitrepro.weights import Weights
 
 Report = Callable[[dict[str, Any]], None]
+MEASURED_IMAGES = 128  # as many as Figure 11 averages over
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Task:
         claims: claim id: its hash now, of the claims that asked for the run.
         threads: CPU threads this run may use.
         fresh: set a stored result aside and make it anew.
+        data_dir: folder that may hold released weights.
     """
 
     run: Run
@@ -54,6 +62,7 @@ class Task:
     claims: Mapping[str, str]
     checkpoint_seconds: float = 30.0
     fresh: bool = False
+    data_dir: Path | None = None
 
 
 def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None:
@@ -85,13 +94,16 @@ def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None
         data = task.data.sha256 if task.data else None
         if store.begun_on(run.id) not in (None, data):
             raise RunError("it was begun on other data than is there now; use --fresh, or the data it was begun on")
-        store.write_config(run.id, {"run": run.name, "seed": run.seed, "config": values, "data_sha256": data})
+        initial = _initial_weights(task)
+        _check_begun_from(folder, initial)
+        begun = {"data_sha256": data, "initial_sha256": initial.sha256 if initial else None}
+        store.write_config(run.id, {"run": run.name, "seed": run.seed, "config": values, **begun})
         if isinstance(run.config, AnalyticArm):
             result: TrainResult | AnalyticResult = _count(run.config)
             predictions = None
         else:
             assert task.data is not None
-            result, predictions = _train_and_test(task, run.config, task.data, report, should_stop)
+            result, predictions = _train_and_test(task, run.config, task.data, initial, report, should_stop)
         record = Record(
             run_id=run.id,
             type=run.type,
@@ -136,74 +148,109 @@ def _count(arm: AnalyticArm) -> AnalyticResult:
         channels=arm.channels,
         num_classes=arm.num_classes,
         images=arm.images,
+        batch_size=arm.batch_size,
+        compare_size=arm.compare_size,
+        baseline=arm.baseline,
     )
     return AnalyticResult(quantities=values)
 
 
+def _initial_weights(task: Task) -> Weights | None:
+    """The released weights that the run starts from, if it does.
+
+    Raises:
+        DataMissing, DataError: they are not here, or cannot be read.
+    """
+    name = task.run.config.weights if isinstance(task.run.config, Recipe) else None
+    if name is None:
+        return None
+    named = os.environ.get("VITREPRO_DATA")
+    return weights.read(weights.locate(name, task.data_dir or (Path(named) if named else None)))
+
+
+def _check_begun_from(folder: Path, initial: Weights | None) -> None:
+    """Refuse to go on from other weights than an unfinished run began with."""
+    if initial is None or not any(folder.glob("checkpoint-*.pt")):
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        before = json.loads((folder / "config.json").read_bytes()).get("initial_sha256")
+        if before not in (None, initial.sha256):
+            raise RunError(
+                f"it was begun from other weights than {initial.path} holds now; use --fresh, or the earlier file"
+            )
+
+
 def _train_and_test(
-    task: Task, recipe: Recipe, data: Prepared, report: Report, should_stop: Callable[[], bool]
+    task: Task,
+    recipe: Recipe,
+    data: Prepared,
+    initial: Weights | None,
+    report: Report,
+    should_stop: Callable[[], bool],
 ) -> tuple[TrainResult, Predictions]:
-    run, device = task.run, task.device
+    """Choose the learning rate where there is a grid, train, and look at the test split once."""
+    run, device, folder = task.run, task.device, task.store.run_dir(task.run.id)
     precision = recipe.train.precision
     assert precision != "auto"  # the planner resolves it, since it is part of the run's identity
     if precision == "fp32":
         torch.backends.cudnn.allow_tf32 = False  # convolutions in the same arithmetic as matrix products
-    torch.manual_seed(derive(run.seed, "weights"))
-    model = build(
-        recipe.model,
-        image_size=recipe.image_size,
-        channels=recipe.channels,
-        num_classes=recipe.data.num_classes,
-    ).to(device)
-    model = model.to(memory_format=torch.channels_last)  # faster convolutions; nothing else changes
 
-    split = load_split(data, recipe.data, "train", run.seed)
-    folder = task.store.run_dir(run.id)
-    with (folder / "metrics.jsonl").open("a") as curve:
+    total_steps = float(recipe.total_steps)
 
-        def log(row: dict[str, float]) -> None:
-            with explain(folder):
-                curve.write(json.dumps(row) + "\n")
-                curve.flush()
-            report(row)
+    def fit(of: Recipe, images: Tensor, labels: Tensor, stage: int, steps_before: int) -> tuple[nn.Module, Trained]:
+        """A model trained by a recipe with a single learning rate, as one stage of the run."""
+        torch.manual_seed(derive(run.seed, "weights"))
+        model = build(of.model, image_size=of.image_size, channels=of.channels, num_classes=of.data.num_classes)
+        if initial is not None:
+            weights.load(model, initial)
+        model = model.to(device)
+        model = model.to(memory_format=torch.channels_last)  # faster convolutions; nothing else changes
+        with (folder / "metrics.jsonl").open("a") as curve:
 
-        trained = train(
-            model,
-            on_device(split, device),
-            torch.from_numpy(split.labels).to(device),
-            recipe,
-            seed=run.seed,
-            device=device,
-            precision=precision,
-            folder=folder,
-            log=log,
-            should_stop=should_stop,
-            checkpoint_seconds=task.checkpoint_seconds,
-        )
+            def log(row: dict[str, float]) -> None:
+                row |= {"step": steps_before + row["step"], "steps": total_steps}
+                with explain(folder):
+                    curve.write(json.dumps(row) + "\n")
+                    curve.flush()
+                report(row)
 
-    weights = model.state_dict()
-    broken = next((k for k, v in weights.items() if not torch.isfinite(v).all()), None)
-    if broken:
-        raise RunError(f"{broken} is not finite after the last step; the run has diverged")
+            trained = train(
+                model,
+                images,
+                labels,
+                of,
+                seed=run.seed,
+                device=device,
+                precision=precision,
+                folder=folder,
+                log=log,
+                should_stop=should_stop,
+                checkpoint_seconds=task.checkpoint_seconds,
+                stage=stage,
+            )
+        broken = next((k for k, v in model.state_dict().items() if not torch.isfinite(v).all()), None)
+        if broken:
+            raise Diverged(f"{broken} is not finite after the last step; the run has diverged")
+        return model, trained
+
+    predict = partial(
+        accuracy.predict, augment=recipe.augment, image_size=recipe.image_size, device=device, precision=precision
+    )
+    grid, final = _Grid(), recipe
+    if recipe.train.lr_grid is not None:
+        grid = _search(recipe, data, run.seed, device, folder, fit, predict)
+        final = recipe.refit(_winner(grid.points))
+    split = load_split(data, final.data, "train", run.seed)
+    labels = torch.from_numpy(split.labels).to(device)
+    model, trained = fit(final, on_device(split, device), labels, len(grid.points), grid.steps)
 
     began = time.monotonic()
-
-    def predict(images: Split) -> Ints:
-        return accuracy.predict(
-            model,
-            on_device(images, device),
-            recipe.augment,
-            image_size=recipe.image_size,
-            device=device,
-            precision=precision,
-        )
-
     dev_correct, dev_n = None, None
-    if recipe.data.dev_fraction:
-        dev = load_split(data, recipe.data, "dev", run.seed)
-        dev_correct, dev_n = int((predict(dev) == dev.labels).sum()), len(dev.labels)
+    if final.data.dev_fraction:
+        dev = load_split(data, final.data, "dev", run.seed)
+        dev_correct, dev_n = int((predict(model, on_device(dev, device)) == dev.labels).sum()), len(dev.labels)
     test = load_split(data, recipe.data, "test", run.seed)
-    predictions = Predictions(test.ids, predict(test), test.labels)
+    predictions = Predictions(test.ids, predict(model, on_device(test, device)), test.labels)
     result = TrainResult(
         n=len(test.ids),
         correct=int(predictions.correct.sum()),
@@ -213,7 +260,7 @@ def _train_and_test(
         train_sha256=split.sha256,
         test_sha256=test.sha256,
         data_sha256=data.sha256,
-        weights_sha256=checkpoint.weights_sha256(weights),
+        weights_sha256=checkpoint.weights_sha256(model.state_dict()),
         parameters=sum(p.numel() for p in model.parameters()),
         train_images=len(split.ids),
         steps=trained.steps,
@@ -224,12 +271,106 @@ def _train_and_test(
         final_loss=trained.final_loss,
         dev_correct=dev_correct,
         dev_n=dev_n,
-        train_seconds=trained.seconds,
-        eval_seconds=time.monotonic() - began,
-        resumed_at=trained.resumed_at,
+        train_seconds=grid.train_seconds + trained.seconds,
+        eval_seconds=grid.eval_seconds + time.monotonic() - began,
+        resumed_at=(*grid.resumed_at, *(grid.steps + step for step in trained.resumed_at)),
+        initial_sha256=initial.sha256 if initial else None,
+        lr=final.train.lr,
+        lr_grid_dev=grid.points,
         data_changes=data.changes,
+        measures=_measures(model, recipe, on_device(test, device)[:MEASURED_IMAGES]),
     )
     return result, predictions
+
+
+def _measures(model: nn.Module, recipe: Recipe, images: Tensor) -> dict[str, float]:
+    """The recipe's measures of the trained model, on the first test images; uint8, (N, C, H, W)."""
+    if not recipe.measures:
+        return {}
+    assert isinstance(recipe.model, ViTSpec)
+    size, grid = recipe.image_size, check_grid(recipe.model, recipe.image_size)
+    shown = normalize(images, recipe.augment, size)
+    return measure(model, shown, recipe.measures, patch_size=size // grid, grid=grid)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What the learning rates tried so far came to.
+
+    Attributes:
+        steps: of all of them together, as planned.
+        resumed_at: steps, counted over all of them, at which a killed run went on.
+    """
+
+    points: tuple[GridPoint, ...] = ()
+    steps: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    resumed_at: tuple[int, ...] = ()
+
+
+def _search(
+    recipe: Recipe,
+    data: Prepared,
+    seed: int,
+    device: str,
+    folder: Path,
+    fit: Callable[[Recipe, Tensor, Tensor, int, int], tuple[nn.Module, Trained]],
+    predict: Callable[[nn.Module, Tensor], Ints],
+) -> _Grid:
+    """Try every learning rate of the grid on the training images without the dev split, and count on that.
+
+    Rates that a killed process has finished are not tried again. The test split stays closed.
+    """
+    assert recipe.train.lr_grid is not None
+    grid = _Grid()
+    kept = checkpoint.load_grid(folder)
+    if kept is not None:
+        grid = _Grid(tuple(GridPoint(**point) for point in kept.pop("points")), **kept)
+    rates = recipe.train.lr_grid[len(grid.points) :]
+    if not rates:
+        return grid
+    train_split = load_split(data, recipe.data, "train", seed)
+    images, labels = on_device(train_split, device), torch.from_numpy(train_split.labels).to(device)
+    dev_split = load_split(data, recipe.data, "dev", seed)
+    dev_images = on_device(dev_split, device)
+    for lr in rates:
+        of = recipe.at_rate(lr)
+        began = time.monotonic()
+        correct, resumed_at = None, grid.resumed_at
+        train_seconds, eval_seconds = 0.0, 0.0
+        try:
+            model, trained = fit(of, images, labels, len(grid.points), grid.steps)
+        except Diverged:  # this rate loses, the others go on
+            train_seconds = time.monotonic() - began
+        else:
+            began, train_seconds = time.monotonic(), trained.seconds
+            correct = int((predict(model, dev_images) == dev_split.labels).sum())
+            eval_seconds = time.monotonic() - began
+            resumed_at = (*resumed_at, *(grid.steps + step for step in trained.resumed_at))
+        grid = _Grid(
+            points=(*grid.points, GridPoint(lr=lr, correct=correct, n=len(dev_split.labels))),
+            steps=grid.steps + of.steps,
+            train_seconds=grid.train_seconds + train_seconds,
+            eval_seconds=grid.eval_seconds + eval_seconds,
+            resumed_at=resumed_at,
+        )
+        checkpoint.save_grid(folder, {**vars(grid), "points": [point.model_dump() for point in grid.points]})
+    return grid
+
+
+def _winner(points: Sequence[GridPoint]) -> float:
+    """The learning rate with the most correct dev images; the smallest of several.
+
+    Raises:
+        RunError: all of them diverged.
+    """
+    finished = [(point.correct, -point.lr) for point in points if point.correct is not None]
+    if not finished:
+        raise RunError(
+            f"training diverged at every learning rate of the grid: {', '.join(f'{p.lr:g}' for p in points)}"
+        )
+    return -max(finished)[1]
 
 
 def on_device(split: Split, device: str) -> Tensor:

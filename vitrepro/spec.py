@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from vitrepro import formula
-from vitrepro.recipe import NUMBER, ModelSpec, NonNegativeFloat, PositiveFloat, PositiveInt, Strict
+from vitrepro.recipe import NUMBER, MeasureName, ModelSpec, NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 
 ScaleName = Literal["paper", "gpu", "cpu", "quick"]
 SCALES: tuple[ScaleName, ...] = ("paper", "gpu", "cpu", "quick")  # most faithful first
@@ -49,11 +49,23 @@ Quantity = Literal[
     "embed_dim",
     "mlp_dim",
     "num_heads",
+    "parameters",
     "parameters_m",
     "tokens",
+    "patches",
+    "patches_ratio",
     "forward_gmacs",
+    "macs_ratio",
+    "side_exponent",
     "training_exaflops",
+    "hooked_parameters",
+    "input_mb",
+    "parameter_mb",
+    "activation_mb",
+    "total_mb",
     "permutation_effect",
+    "encoder_difference",
+    "fewshot_difference",
 ]
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
@@ -73,8 +85,6 @@ ClaimId = Annotated[
 Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=80)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31), NUMBER]
-MeasureName = Name
-Metric = Name
 Each: TypeAlias = dict[Name, Annotated[tuple[Text, ...], Field(min_length=1)]]
 
 
@@ -130,12 +140,20 @@ class AnalyticArm(Strict):
     channels: PositiveInt = 3
     num_classes: PositiveInt = 1000
     images: PositiveInt | None = Field(None, description="images seen in pre-training, for training_exaflops")
+    batch_size: PositiveInt = Field(1, description="images at once, for input_mb, activation_mb and total_mb")
+    compare_size: PositiveInt | None = Field(None, description="another image size, for side_exponent")
+    baseline: ModelSpec | None = Field(None, description="another model, for patches_ratio and macs_ratio")
     quantities: Annotated[tuple[Quantity, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _images_where_needed(self) -> AnalyticArm:
-        if "training_exaflops" in self.quantities and self.images is None:
-            raise ValueError("training_exaflops needs images, the number seen in pre-training")
+    def _what_the_quantities_need(self) -> AnalyticArm:
+        for quantity in self.quantities:
+            if quantity == "training_exaflops" and self.images is None:
+                raise ValueError("training_exaflops needs images, the number seen in pre-training")
+            if quantity == "side_exponent" and self.compare_size in (None, self.image_size):
+                raise ValueError("side_exponent needs compare_size, a second image size")
+            if quantity in ("patches_ratio", "macs_ratio") and self.baseline is None:
+                raise ValueError(f"{quantity} needs baseline, the model to compare with")
         return self
 
 
@@ -201,7 +219,7 @@ class Comparison(Strict):
     greater: Name
     than: Name
     by: Annotated[float, Field(ge=0, lt=100), NUMBER] = Field(0.0, description="points of top-1, or of the measure")
-    metric: Metric = "top1"
+    metric: Literal["top1"] | MeasureName = "top1"
 
     @model_validator(mode="after")
     def _two_arms(self) -> Comparison:
@@ -240,6 +258,17 @@ class OrderingExpect(Strict):
 
     kind: Literal["ordering"] = "ordering"
     all: Annotated[tuple[ComparisonOrBound, ...], Field(min_length=1)]
+
+    @property
+    def measures(self) -> tuple[tuple[str, MeasureName], ...]:
+        """Arm and name of every measure of trained models that is looked at."""
+        needed: list[tuple[str, MeasureName]] = []
+        for c in self.all:
+            if isinstance(c, Bound):
+                needed.append((c.arm, c.metric))
+            elif c.metric != "top1":
+                needed += [(c.greater, c.metric), (c.than, c.metric)]
+        return tuple(dict.fromkeys(needed))
 
 
 class TrendExpect(Strict):

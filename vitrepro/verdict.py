@@ -70,6 +70,7 @@ class Finding:
         form: what was compared: a counted quantity, an accuracy, a gap between arms, their equality, a measure with
             a number, or two printed numbers.
         relation: how measured should stand to the bound or the reported number, where it is not a margin.
+        measured_open, reported_open: the value is more than this number, by how much nothing tells.
     """
 
     label: str
@@ -82,6 +83,8 @@ class Finding:
     slack: float
     form: Form
     relation: str = ""
+    measured_open: bool = False
+    reported_open: bool = False
 
 
 Form = Literal["exact", "value", "gap", "equal", "measure", "literal"]
@@ -159,7 +162,7 @@ def judge(
         return undecided(Outcome.ERROR, broken)
 
     arms = _by_arm(measured)
-    lacking = [f"{m} of {arm}" for arm, m in measures_of(entry.expect) if len(arms[arm].measures[m]) < arms[arm].runs]
+    lacking = [f"{m} of {arm}" for arm, m in _measures(entry.expect) if len(arms[arm].measures[m]) < arms[arm].runs]
     if lacking:
         return undecided(Outcome.NOT_RUN, f"the stored runs did not measure {', '.join(lacking)}; verify it again")
     findings = tuple(_findings(claim, entry, arms))
@@ -239,8 +242,9 @@ def _literal(case: Checked, otherwise: Outcome) -> Finding:
     shown = {True: "holds", False: "does not hold", None: "is hidden by the rounding of the printed digits"}[c.holds]
     left, right = _span_text(c.left), _span_text(c.right)
     because = f"{label}: {left} {c.relation} {right} {shown}" + (f" ({cells})" if 0 < len(case.cells) <= 6 else "")
-    measured, reported = (x.value if np.isfinite(x.value) else x.low for x in (c.left, c.right))
-    return Finding(label, outcome, measured, None, reported, 0.0, because, c.slack, "literal", c.relation)
+    opened = [not np.isfinite(x.value) for x in (c.left, c.right)]
+    measured, reported = (x.low if o else x.value for x, o in zip((c.left, c.right), opened, strict=True))
+    return Finding(label, outcome, measured, None, reported, 0.0, because, c.slack, "literal", c.relation, *opened)
 
 
 def _span_text(span: Span) -> str:
@@ -274,7 +278,8 @@ def cannot_pass(claim: Claim, scale_name: str | None, runs: Sequence[Run], regis
     seeds = len({r.seed for r in trained})
     if trained and seeds < registered_seeds:
         return f"cannot PASS: {seeds} of {registered_seeds} registered seeds decide nothing"
-    partial = next((r.config for r in trained if isinstance(r.config, Recipe) and r.config.data.test_images), None)
+    configs = [r.config for r in trained if isinstance(r.config, Recipe)]
+    partial = next((c for c in configs if (c.data.test_images or c.test_size) < c.test_size), None)
     if partial is not None:
         return f"cannot PASS: {partial.data.test_images:,} test images are part of the test set"
     if any(r.deviations for r in trained):
@@ -297,17 +302,8 @@ def cannot_pass(claim: Claim, scale_name: str | None, runs: Sequence[Run], regis
     return None
 
 
-def measures_of(expect: Expect) -> tuple[tuple[str, str], ...]:
-    """Arm and name of every measure of trained models that an expectation looks at."""
-    if not isinstance(expect, OrderingExpect):
-        return ()
-    needed: list[tuple[str, str]] = []
-    for c in expect.all:
-        if isinstance(c, Bound):
-            needed.append((c.arm, c.metric))
-        elif c.metric != TOP1:
-            needed += [(c.greater, c.metric), (c.than, c.metric)]
-    return tuple(dict.fromkeys(needed))
+def _measures(expect: Expect) -> tuple[tuple[str, str], ...]:
+    return expect.measures if isinstance(expect, OrderingExpect) else ()
 
 
 def combine(outcomes: Iterable[Outcome]) -> Outcome:

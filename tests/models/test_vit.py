@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitrepro.models import vit
 from vitrepro.models.posemb import POS_EMBED, Learned1d, Learned2d, RelativePosBias
-from vitrepro.models.vit import ViT, attend
+from vitrepro.models.vit import AxialBlock, ViT, attend
 from vitrepro.recipe import HybridStem, PosEmbed, ViTSpec
 
 SMALL: dict[str, Any] = {"patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -201,6 +201,77 @@ def test_position_parameters_are_known_by_their_name(name: str) -> None:
     without = {k for k, _ in small(pos_embed="none").named_parameters()}
     assert all("pos_embed" in k for k in with_position - without)
     assert bool(with_position - without) == (name != "none")
+
+
+# --- variants of the encoder layer
+
+
+@torch.no_grad()
+def test_an_axial_layer_is_a_block_on_every_row_and_then_one_on_every_column() -> None:
+    layer = randomised(small(pool="gap", attention="axial")).blocks[0]
+    assert isinstance(layer, AxialBlock)
+    x = torch.randn(2, 4, 4, 48)  # B, row, column, D
+    rows = torch.stack([layer.row(x[:, i]) for i in range(4)], dim=1)
+    columns = torch.stack([layer.column(rows[:, :, j]) for j in range(4)], dim=2)
+    torch.testing.assert_close(layer(x.flatten(1, 2)), columns.flatten(1, 2), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_patch_reaches_its_row_in_half_an_axial_layer_and_all_patches_in_a_whole_one() -> None:
+    layer = randomised(small(pool="gap", attention="axial")).blocks[0].double()
+    x = torch.randn(1, 16, 48).double()
+    changed = x.clone()
+    changed[0, 6] = torch.randn(48).double()  # row 1, column 2
+
+    def moved(part: nn.Module, *shape: int) -> list[int]:
+        difference = (part(changed.reshape(shape)) - part(x.reshape(shape))).reshape(16, 48)
+        return difference.abs().amax(-1).nonzero().flatten().tolist()
+
+    assert moved(layer.row, 4, 4, 48) == [4, 5, 6, 7]
+    assert moved(layer, 1, 16, 48) == list(range(16))
+
+
+def test_an_axial_model_starts_each_of_its_blocks_like_others() -> None:
+    model = small(pool="gap", attention="axial")
+    bound = math.sqrt(6 / (48 + 48))
+    for layer in model.blocks:
+        for block in (layer.row, layer.column):
+            assert 0.9 * bound < block.attn.qkv.weight.abs().max() <= bound
+            assert torch.equal(block.attn.proj.bias, torch.zeros(48))
+
+
+def test_every_parameter_of_an_axial_model_receives_a_gradient() -> None:
+    model = randomised(small(pool="gap", attention="axial")).train()
+    model(torch.randn(4, 3, 16, 16)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("fields", [{"pool": "cls"}, {"pool": "gap", "pos_embed": "relative"}])
+def test_axial_attention_is_refused_where_rows_and_columns_are_not_all_there_is(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="axial attention runs along rows and columns"):
+        ViTSpec(**SMALL, **fields, attention="axial")
+
+
+@torch.no_grad()
+def test_an_unused_norm_is_there_and_changes_nothing() -> None:
+    model = randomised(small(attention_norm="unused"))
+    images = torch.randn(2, 3, 16, 16)
+    before = model(images)
+    for block in model.blocks:
+        nn.init.normal_(block.norm1.weight)
+    assert torch.equal(model(images), before)
+    assert {k for k, _ in model.named_parameters()} == {k for k, _ in small().named_parameters()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pool", ["cls", "gap"])
+def test_without_a_final_norm_the_head_reads_what_the_last_layer_says(pool: str) -> None:
+    model = randomised(small(pool=pool, final_norm=False))
+    last: list[Tensor] = []
+    model.blocks.register_forward_hook(lambda _, __, output: last.append(output))
+    features = model.features(torch.randn(2, 3, 16, 16))
+    assert torch.equal(features, last[0][:, 0] if pool == "cls" else last[0].mean(1))
+    assert not [k for k, _ in model.named_parameters() if k.startswith("norm.")]
 
 
 # --- initialisation and training

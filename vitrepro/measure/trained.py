@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +14,8 @@ from vitrepro.distributed import autocast
 from vitrepro.errors import RunError, UsageError
 from vitrepro.measure import attention, positions
 from vitrepro.measure.attention import among_patches, attention_weights, of_class_token
+from vitrepro.recipe import MeasureName
 
-MeasureName = Literal[
-    "position_distance_correlation",
-    "position_row_column_excess",
-    "position_sinusoid_peak",
-    "attention_low_max",
-    "attention_low_min",
-    "attention_depth_correlation",
-    "attention_low_spread_excess",
-    "attention_wide_share_second_half",
-    "attention_entropy_share",
-]
 BATCH_SIZE = 8  # queries and keys of all layers are held at once: about half a gigabyte for L/16 at 224 pixels
 
 

@@ -1,11 +1,14 @@
 """The Vision Transformer, with the names of timm's parameters so that its weights fit.
 
-B: images, H: heads, T: tokens, D: width of a token, d: width of a head.
+B: images, N: patches, G: patches per side, H: heads, T: tokens, D: width of a token, d: width of a head.
 
 timm's state dict loads after one renaming, `pos_embed` to `pos_embed.table`.
 """
 
 from __future__ import annotations
+
+import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -70,18 +73,46 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One encoder layer, normalised before each half. Source: equations 2 and 3."""
+    """One encoder layer, normalised before each half. Source: equations 2 and 3.
 
-    def __init__(self, dim: int, mlp_dim: int, attn: Attention, dropout: float) -> None:
+    Args:
+        attention_norm: `unused` leaves norm1 out of the forward pass.
+    """
+
+    def __init__(
+        self, dim: int, mlp_dim: int, attn: Attention, dropout: float, attention_norm: Literal["pre", "unused"]
+    ) -> None:
         super().__init__()
+        self.attention_norm = attention_norm
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, mlp_dim, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
+        x = x + self.attn(self.norm1(x) if self.attention_norm == "pre" else x)
         return x + self.mlp(self.norm2(x))
+
+
+class AxialBlock(nn.Module):
+    """One layer of an Axial-ViT: a block within each row of patches, then one within each column.
+
+    Source: Appendix D.6.
+    """
+
+    def __init__(self, row: Block, column: Block) -> None:
+        super().__init__()
+        self.row = row
+        self.column = column
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Patches (B, N, D) in raster order, of a square grid."""
+        B, N, D = x.shape
+        G = math.isqrt(N)
+        x = self.row(x.reshape(B * G, G, D))
+        x = x.reshape(B, G, G, D).transpose(1, 2)  # columns first
+        x = self.column(x.reshape(B * G, G, D))
+        return x.reshape(B, G, G, D).transpose(1, 2).reshape(B, N, D)
 
 
 class PatchEmbed(nn.Module):
@@ -115,7 +146,7 @@ class ViT(nn.Module):
     Raises:
         ValueError: the patches do not cover an image of that size.
 
-    Source: Section 3.1, Appendix B.1; D.3 for `gap`.
+    Source: Section 3.1, Appendix B.1; D.3 for `gap`, D.6 for `axial`.
     """
 
     def __init__(self, spec: ViTSpec, *, image_size: int, channels: int, num_classes: int) -> None:
@@ -134,18 +165,20 @@ class ViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, D)) if cls else None
         self.pos_embed = nn.Identity() if in_attention else Position(grid, cls, D)
         self.pos_drop = nn.Dropout(spec.dropout)
-        blocks = []
-        for _ in range(depth):
+
+        def block() -> Block:
             bias = RelativePosBias(grid, cls, D // num_heads) if in_attention else None
             attn = Attention(D, num_heads, spec.qkv_bias, spec.dropout, bias)
-            blocks.append(Block(D, mlp_dim, attn, spec.dropout))
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.LayerNorm(D, eps=1e-6)
+            return Block(D, mlp_dim, attn, spec.dropout, spec.attention_norm)
+
+        axial = spec.attention == "axial"
+        self.blocks = nn.Sequential(*(AxialBlock(block(), block()) if axial else block() for _ in range(depth)))
+        self.norm = nn.LayerNorm(D, eps=1e-6) if spec.final_norm else nn.Identity()
         self.head = nn.Linear(D, num_classes)
         self._initialise()
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head reads: the class token or the mean of the patches, after the last norm, (B, D)."""
+        """What the head reads: the class token or the mean of the patches, after the last norm if any, (B, D)."""
         x = self.patch_embed(images)
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
@@ -162,8 +195,9 @@ class ViT(nn.Module):
 
         The class token starts at zero, position embeddings at a standard deviation of 0.02.
         """
-        for block in self.blocks:
-            assert isinstance(block, Block)
+        for block in self.blocks.modules():
+            if not isinstance(block, Block):
+                continue
             # q, k and v are three layers that share a matrix: Xavier's fan-out is D, not 3D
             for part in (*block.attn.qkv.weight.chunk(3), block.attn.proj.weight):
                 nn.init.xavier_uniform_(part)
