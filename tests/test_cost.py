@@ -17,11 +17,11 @@ VIT = {"family": "vit", "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads
 COUNTED = Run("counts", "b16", 0, AnalyticArm.model_validate({"model": VIT, "quantities": ["depth"]}))
 
 
-def run(steps: int = 100, batch_size: int = 10, seed: int = 0, model: Any = VIT, **data: Any) -> Run:
+def run(steps: int = 100, batch_size: int = 10, seed: int = 0, model: Any = VIT, train: Any = None, **data: Any) -> Run:
     values = {
         "data": {"name": "digits", **data},
         "model": model,
-        "train": {"steps": steps, "batch_size": batch_size, "lr": 0.1, "precision": "fp32"},
+        "train": {"steps": steps, "batch_size": batch_size, "lr": 0.1, "precision": "fp32", **(train or {})},
     }
     return Run("models", "arm", seed, Recipe.model_validate(values))
 
@@ -130,6 +130,26 @@ def test_images_count_repetitions_and_a_partial_test_set() -> None:
     assert images(run(steps=300, batch_size=7)) == (2100, 797)
     assert images(run(test_images=50)) == (1000, 50)
     assert images(run(classes=[0, 1])) == (1000, 159)
+
+
+GRID = {"lr": None, "lr_grid": [0.1, 0.2, 0.3]}
+
+
+def test_images_count_every_rate_of_a_grid_and_every_look_at_the_dev_split() -> None:
+    assert images(run(dev_fraction=0.1)) == (1000, 797 + 100)
+    searched = run(dev_fraction=0.1, train=GRID)
+    assert images(searched) == (4 * 1000, 797 + 3 * 100)
+    macs = flops.forward_macs(searched.config.model, image_size=8, channels=1, num_classes=10)  # type: ignore[union-attr]
+    assert macs is not None
+    assert run_flops(searched) == pytest.approx(2 * macs * (3 * 4000 + 1097))
+
+
+def test_a_grid_gives_the_rate_of_all_it_trained_but_of_no_point_that_diverged() -> None:
+    points = [{"lr": 0.1, "correct": 90, "n": 100}, {"lr": 0.2, "correct": 80, "n": 100}]
+    points.append({"lr": 0.3, "correct": None, "n": 100})
+    of = run(dev_fraction=0.1, train=GRID)
+    timed = Timings([record(of, train_seconds=6.0, eval_seconds=0.997, lr_grid_dev=points)], "here", 1)
+    assert timed.seconds(of) == pytest.approx(START_SECONDS + 4000 / 500 + 1097 / 1000)
 
 
 def test_flops_are_three_passes_a_training_image_and_one_a_test_image() -> None:

@@ -116,7 +116,7 @@ def test_classes_are_the_whole_data_set_or_a_subset_of_it() -> None:
         ({"dev_fraction": 1.0}, "less than 1"),
         ({"train_images": 9}, "9 training images for 10 classes"),
         ({"train_images": 10, "dev_fraction": 0.2}, "8 training images for 10 classes"),
-        ({"name": "mnist"}, "'digits', 'cifar10' or 'imagenette'"),
+        ({"name": "mnist"}, "'digits', 'cifar10', 'cifar100', 'imagenette', 'pets' or 'flowers'"),
     ],
 )
 def test_data_that_is_not_there_is_refused(data: dict[str, Any], words: str) -> None:
@@ -274,6 +274,15 @@ def test_a_variant_and_equal_sizes_are_no_clash() -> None:
         ({**RESNET, "style": "bit", "block": "bottleneck"}, "32 groups, width 8 is not a multiple of 32"),
         ({"family": "timm", "name": "resnet18", "variant": "R18"}, "Extra inputs"),
         ({"family": "vitt"}, "does not match any of the expected tags"),
+        ({**VIT, "weights": "vit_base_patch16_224"}, "no timm name with its tag"),
+        ({"family": "timm", "name": "resnet18", "weights": "../x.y"}, "no timm name with its tag"),
+        ({"family": "timm", "name": "resnet18", "weights": "a.b/c"}, "no timm name with its tag"),
+        ({**VIT, "weights": "a.b", "pos_embed": "none"}, "pos_embed learned_1d, pool cls and no hybrid"),
+        ({**VIT, "weights": "a.b", "pool": "gap"}, "pos_embed learned_1d, pool cls and no hybrid"),
+        ({**VIT, "weights": "a.b", "hybrid": {}}, "pos_embed learned_1d, pool cls and no hybrid"),
+        ({**RESNET, "weights": "a.b"}, "Extra inputs"),
+        ({"family": "torchvision", "name": "resnet18", "weights": "a.b"}, "are for family timm"),
+        ({"family": "torchvision", "name": "resnet18", "dropout": 0.1}, "are for family timm"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_refused(model: dict[str, Any], words: str) -> None:
@@ -341,3 +350,69 @@ def test_a_recipe_is_what_its_dump_says() -> None:
 def test_a_recipe_never_changes() -> None:
     with refused("frozen"):
         recipe().train.lr = 1.0
+
+
+# --- released weights and the grid of learning rates ----------------------------------------------
+
+GRID = {"lr": None, "lr_grid": [1e-3, 1e-2, 1e-1]}
+DEV = {"train_images": 200, "dev_fraction": 0.1}
+
+
+@pytest.mark.parametrize(
+    "model", [VIT, {"family": "timm", "name": "vit_base_patch16_384"}], ids=lambda model: model["family"]
+)
+def test_a_recipe_names_the_weights_that_it_starts_from(model: dict[str, Any]) -> None:
+    name = "vit_base_patch16_224.orig_in21k"
+    assert recipe(model=model).weights is None
+    assert recipe(model={**model, "weights": name}).weights == name
+    assert recipe(model=RESNET).weights is None
+
+
+def test_a_grid_takes_the_place_of_the_learning_rate() -> None:
+    assert recipe(DEV, train=GRID).train.lr is None
+    for train, words in (
+        ({**GRID, "lr": 1e-3}, "give either lr or lr_grid"),
+        ({"lr": None}, "give either lr or lr_grid"),
+        ({**GRID, "lr_grid": [1e-3]}, "at least 2"),
+        ({**GRID, "lr_grid": [1e-3, 1e-2, 1e-3]}, "a rate twice"),
+        ({**GRID, "lr_grid": [1e-3, 0.0]}, "greater than 0"),
+    ):
+        with refused(words):
+            recipe(DEV, train=train)
+
+
+@pytest.mark.parametrize("data", [{}, {"train_images": 200, "dev_fraction": 0.001}])
+def test_a_grid_needs_images_to_judge_on(data: dict[str, Any]) -> None:
+    with refused("judged on the dev split"):
+        recipe(data, train=GRID)
+    recipe(data)
+
+
+def test_every_rate_is_tried_without_the_dev_split_and_the_best_trained_with_it() -> None:
+    whole = recipe(DEV, train={**GRID, "steps": None, "epochs": 2.0})
+    trial, final = whole.at_rate(1e-2), whole.refit(1e-2)
+    assert (trial.train.lr, trial.train.lr_grid, final.train.lr, final.train.lr_grid) == (1e-2, None, 1e-2, None)
+    assert (trial.train_size, trial.dev_images, trial.steps) == (180, 20, 45)
+    assert (final.train_size, final.dev_images, final.steps) == (200, 0, 50)
+    assert (whole.train_size, whole.dev_images, whole.steps) == (200, 20, 50)
+    assert whole.total_steps == 3 * 45 + 50
+    assert recipe().total_steps == recipe().steps == 10
+
+
+def test_a_class_for_each_training_image_must_be_left_beside_the_dev_split() -> None:
+    with refused("9 training images for 10 classes"):
+        recipe({"train_images": 12, "dev_fraction": 0.25}, train=GRID)
+
+
+@pytest.mark.parametrize("polyak", [0.0, 1.0, -0.5, True])
+def test_an_average_keeps_a_share_of_itself_and_takes_one(polyak: Any) -> None:
+    with refused("polyak"):
+        recipe(train={"polyak": polyak})
+    assert recipe(train={"polyak": 0.9999}).train.polyak == 0.9999
+
+
+def test_the_data_sets_of_the_papers_transfers_have_their_published_sizes() -> None:
+    sizes = {name: (i.train, i.test, i.num_classes) for name, i in DATASETS.items()}
+    assert sizes["cifar100"] == (50_000, 10_000, 100)
+    assert sizes["pets"] == (3_680, 3_669, 37)
+    assert sizes["flowers"] == (1_020, 6_149, 102)

@@ -1,4 +1,7 @@
-"""Where a run stands, on disk: written whole or not at all, the last two kept."""
+"""Where a run stands, on disk: written whole or not at all, the last two kept.
+
+A run that tries several learning rates has one stage for each and one for what follows; other runs have stage 0.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +17,56 @@ from torch import Tensor
 from vitrepro.store import atomic_file, explain
 
 KEEP = 2
+GRID = "checkpoint-grid.pt"
 
 
-def save(folder: Path, step: int, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint after `step` steps and drop all but the newest two.
+def save(folder: Path, step: int, state: Mapping[str, Any], stage: int = 0) -> None:
+    """Write a checkpoint after `step` steps of a stage and drop all but the newest two.
 
     Raises:
         StoreError: no space or no permission; the earlier checkpoints stay.
     """
     with explain(folder):
-        with atomic_file(folder / f"checkpoint-{step:09d}.pt") as file:
+        with atomic_file(folder / f"checkpoint-{stage:02d}-{step:09d}.pt") as file:
             torch.save({"step": step, **state}, file)
-        for old in sorted(folder.glob("checkpoint-*.pt"))[:-KEEP]:
+        for old in sorted(folder.glob("checkpoint-[0-9]*.pt"))[:-KEEP]:
             old.unlink(missing_ok=True)
 
 
-def load_newest(folder: Path, device: str) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, or None; damaged ones are named in a warning.
-
-    Tensors only (`weights_only`): a checkpoint can run no code.
-    """
-    for path in sorted(folder.glob("checkpoint-*.pt"), reverse=True):
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except Exception as error:  # a damaged zip raises many kinds
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            warnings.warn(f"{path}: damaged checkpoint, using an earlier one ({reason})", stacklevel=2)
-            continue
-        return state
+def load_newest(folder: Path, device: str, stage: int = 0) -> dict[str, Any] | None:
+    """The newest checkpoint of a stage that can be read, or None; damaged ones are named in a warning."""
+    for path in sorted(folder.glob(f"checkpoint-{stage:02d}-*.pt"), reverse=True):
+        state = _load(path, device)
+        if state is not None:
+            return state
     return None
+
+
+def save_grid(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write what the finished stages came to.
+
+    Raises:
+        StoreError: no space or no permission; what was written before stays.
+    """
+    with explain(folder), atomic_file(folder / GRID) as file:
+        torch.save(dict(results), file)
+
+
+def load_grid(folder: Path) -> dict[str, Any] | None:
+    """What the finished stages came to, or None; a damaged file is named in a warning."""
+    path = folder / GRID
+    return _load(path, "cpu") if path.exists() else None
+
+
+def _load(path: Path, device: str) -> dict[str, Any] | None:
+    """Tensors and numbers only (`weights_only`): a checkpoint can run no code."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a damaged zip raises many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        warnings.warn(f"{path}: damaged checkpoint, using an earlier one ({reason})", stacklevel=3)
+        return None
+    return state
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

@@ -60,6 +60,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, fetch and check data sets.")
 app.add_typer(data_app, name="data")
+weights_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and fetch released weights.")
+app.add_typer(weights_app, name="weights")
 
 Patterns = Annotated[
     list[str], typer.Argument(metavar="CLAIM...", help="Ids, globs such as 'vit/t8-*', or a group such as quickstart.")
@@ -571,6 +573,54 @@ def data_fetch(
         )
         for change in ready.changes:
             typer.echo(f"{name}: {change}")
+
+
+@weights_app.command("list")
+def weights_list(data_dir: DataOption = None, claims_dir: ClaimsOption = None, as_json: JsonOption = False) -> None:
+    """Released weights that experiments start from, and where they are on this machine."""
+    from vitrepro import claims, weights
+    from vitrepro.report import terminal
+    from vitrepro.spec import TrainExperiment
+
+    registry = _registry(claims_dir)
+    places = _places(DEFAULT_STORE, data_dir)
+    users: dict[str, dict[str, None]] = {}
+    for experiment in registry.experiments.values():
+        if isinstance(experiment, TrainExperiment):
+            for recipe in claims.recipes(experiment).values():
+                if recipe.weights is not None:
+                    users.setdefault(recipe.weights, {})[experiment.id] = None
+    found = {name: weights.locate(name, places.data_dir) for name in sorted(users)}
+    if as_json:
+        _print_json(
+            weights={
+                name: {
+                    "path": str(f.path) if f.path else None,
+                    "looked_at": [str(p) for p in f.looked_at],
+                    "experiments": list(users[name]),
+                }
+                for name, f in found.items()
+            }
+        )
+        return
+    rows = [(name, str(f.path or "missing"), ", ".join(users[name])) for name, f in found.items()]
+    terminal.console().print(terminal.table(("weights", "here", "experiments"), rows))
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="timm names with their full tag.")],
+    data_dir: DataOption = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Open no socket.")] = False,
+) -> None:
+    """Download released weights, so that verify finds them; a name needs its full tag."""
+    if offline:
+        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    from vitrepro import weights
+
+    places = _places(DEFAULT_STORE, data_dir)
+    for name in names:
+        typer.echo(f"{name}: {weights.fetch(name, places.data_dir, offline=offline)}")
 
 
 def run() -> None:

@@ -50,8 +50,9 @@ class Timings:
                 key = _model_key(Recipe.model_validate(record.config))
             except ValidationError:  # made when recipes could say other things
                 continue
-            self._train[key] = result.steps * result.effective_batch / result.train_seconds
-            self._test[key] = result.n / result.eval_seconds
+            trials = [p.n for p in result.lr_grid_dev if p.correct is not None]  # of those that did not diverge
+            self._train[key] = (1 + len(trials)) * result.steps * result.effective_batch / result.train_seconds
+            self._test[key] = (result.n + (result.dev_n or 0) + sum(trials)) / result.eval_seconds
 
     def seconds(self, run: Run) -> float | None:
         """Of one run on one slot; None if its model was never timed here."""
@@ -60,8 +61,8 @@ class Timings:
         key = _model_key(run.config)
         if key not in self._train:
             return None
-        train, test = images(run)
-        return START_SECONDS + train / self._train[key] + test / self._test[key]
+        train, evaluated = images(run)
+        return START_SECONDS + train / self._train[key] + evaluated / self._test[key]
 
 
 def _model_key(recipe: Recipe) -> str:
@@ -71,11 +72,13 @@ def _model_key(recipe: Recipe) -> str:
 
 
 def images(run: Run) -> tuple[int, int]:
-    """Training images processed, repetitions counted, and test images evaluated."""
+    """Training images processed, repetitions and all rates of a grid counted, and images evaluated, test and dev."""
     if not isinstance(run.config, Recipe):
         return 0, 0
     recipe = run.config
-    return recipe.steps * recipe.train.batch_size, recipe.data.test_images or recipe.test_size
+    looks = len(recipe.train.lr_grid or (None,))  # at the dev split, where there is one
+    evaluated = (recipe.data.test_images or recipe.test_size) + looks * recipe.dev_images
+    return recipe.total_steps * recipe.train.batch_size, evaluated
 
 
 def run_flops(run: Run) -> float | None:
@@ -91,8 +94,8 @@ def run_flops(run: Run) -> float | None:
     )
     if macs is None:
         return None
-    train, test = images(run)
-    return flops.training_flops(macs, train) + 2.0 * macs * test
+    train, evaluated = images(run)
+    return flops.training_flops(macs, train) + 2.0 * macs * evaluated
 
 
 def total(runs: Sequence[Run], timings: Timings, slots: int) -> Cost:

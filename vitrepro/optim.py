@@ -27,6 +27,7 @@ def build(model: nn.Module, spec: TrainSpec, *, fused: bool = True) -> torch.opt
     rest = [p for name, p in trained if not _decayed(name, p)]
     groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     groups = [g for g in groups if g["params"]]
+    assert spec.lr is not None  # of a grid, one is tried at a time
     if spec.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=fused)
     return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, fused=fused)
@@ -38,6 +39,7 @@ def _decayed(name: str, parameter: nn.Parameter) -> bool:
 
 def learning_rate(step: int, steps: int, spec: TrainSpec) -> float:
     """Rate of one step, 0 <= step < steps: linear warm-up to `lr`, then constant or down towards zero."""
+    assert spec.lr is not None
     if step < spec.warmup_steps:
         return spec.lr * (step + 1) / spec.warmup_steps
     done = (step - spec.warmup_steps) / max(1, steps - spec.warmup_steps)

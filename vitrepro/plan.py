@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from vitrepro import yamlfile
+from vitrepro import weights, yamlfile
 from vitrepro.claims import Registry, arms_of, merge, recipes
 from vitrepro.data.locate import locate, missing_message
 from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
@@ -137,10 +137,16 @@ def obstacles(
             return None
         if scale in NEEDS_GPU and not cuda:
             return "needs a CUDA device, and none is used here"
-        for name in dict.fromkeys(r.data.name for r in recipes(experiment).values()):
+        made = recipes(experiment)
+        needed = [made[arm] for _, arm in arms_of(entry.expect)] if entry.expect else []
+        for name in dict.fromkeys(r.data.name for r in needed):
             location = locate(name, data_dir, cache_dir)
             if location.kind == "missing":
                 return " ".join(missing_message(location).split())
+        for released in dict.fromkeys(r.weights for r in needed if r.weights):
+            found = weights.locate(released, data_dir)
+            if found.path is None:
+                return " ".join(weights.missing_message(found).split())
         return None
 
     return reason

@@ -103,7 +103,12 @@ def make_plans(
         return choice
 
     if len(request.scales) > 1:
-        plans = [expand(choose(c, s)) for c in chosen for s in request.scales if s in c.scales.entries()]
+        plans = [
+            expand(choose(c, s))
+            for c in chosen
+            for s in request.scales
+            if (e := c.scales.entries().get(s)) and not e.infeasible
+        ]
     else:
         plans = [expand(choose(claim, next(iter(request.scales), None))) for claim in chosen]
     trains = any(run.type == "train" for p in plans for run in p.runs)
@@ -240,6 +245,7 @@ def _execute(
             claims=asked[r.id],
             checkpoint_seconds=request.checkpoint_seconds,
             fresh=request.fresh,
+            data_dir=places.data_dir,
         )
         for r in missing
     ]

@@ -23,6 +23,10 @@ from vitrepro.recipe import Recipe
 MAX_SKIPPED = 50  # fp16 steps in a row that the loss scaler may drop before the run counts as diverged
 
 
+class Diverged(RunError):
+    """Training that led to numbers that are not finite."""
+
+
 class Stopped(Exception):
     """Training was asked to stop; it wrote a checkpoint and can go on from there."""
 
@@ -56,6 +60,7 @@ def train(
     log: Callable[[dict[str, float]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 30.0,
+    stage: int = 0,
 ) -> Trained:
     """Train a model in place, from the newest checkpoint in `folder` if there is one.
 
@@ -66,10 +71,11 @@ def train(
         images: uint8, (N, C, H, W), on the device.
         labels: int64, (N,), on the device.
         folder: checkpoints are kept here, every `checkpoint_seconds`.
+        stage: whose checkpoints to go on from, where a run trains several times.
         log: called about a hundred times with step, loss, lr and the training accuracy since the last call.
 
     Raises:
-        RunError: the loss is not finite; before the update, with the step.
+        Diverged: the loss is not finite; before the update, with the step.
         Stopped: `should_stop` said so; a checkpoint is written.
     """
     spec, steps = recipe.train, recipe.steps
@@ -79,7 +85,9 @@ def train(
     optimizer = optim.build(model, spec, fused=not scaler.is_enabled())
 
     start, skipped, in_a_row, loss, before, resumed_at = 0, 0, 0, math.nan, 0.0, ()
-    state = checkpoint.load_newest(folder, device)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in weights] if spec.polyak else []
+    state = checkpoint.load_newest(folder, device, stage)
     if state is not None:
         start, loss, before = state["step"], state["loss"], state["seconds"]
         skipped, in_a_row = state["skipped"], state["in_a_row"]
@@ -87,6 +95,7 @@ def train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
+        average = state["average"]
 
     began = saved = time.monotonic()
 
@@ -95,13 +104,14 @@ def train(
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
+            "average": average,
             "loss": loss,
             "skipped": skipped,
             "in_a_row": in_a_row,
             "seconds": before + time.monotonic() - began,
             "resumed_at": resumed_at,
         }
-        checkpoint.save(folder, step, values)
+        checkpoint.save(folder, step, values, stage)
 
     model.train()
     loss_sum, hits, seen = 0.0, 0, 0
@@ -135,7 +145,7 @@ def train(
 
         loss = float(batch_loss)
         if not math.isfinite(loss):
-            raise RunError(f"the loss is {loss} at step {step} of {steps}; the run has diverged")
+            raise Diverged(f"the loss is {loss} at step {step} of {steps}; the run has diverged")
         scaler.unscale_(optimizer)
         if spec.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm)
@@ -145,8 +155,10 @@ def train(
         dropped = scaler.is_enabled() and scaler.get_scale() < scale
         skipped, in_a_row = (skipped + 1, in_a_row + 1) if dropped else (skipped, 0)
         if in_a_row > MAX_SKIPPED:
-            raise RunError(f"{in_a_row} fp16 steps in a row overflowed, up to step {step} of {steps}")
+            raise Diverged(f"{in_a_row} fp16 steps in a row overflowed, up to step {step} of {steps}")
         optimizer.zero_grad(set_to_none=True)
+        if spec.polyak is not None:
+            torch._foreach_lerp_(average, [p.detach() for p in weights], 1 - spec.polyak)
 
         loss_sum, seen = loss_sum + loss, seen + 1
         done = step + 1
@@ -163,4 +175,7 @@ def train(
         if stop:
             raise Stopped(f"stopped after step {done} of {steps}")
 
+    if spec.polyak is not None:
+        for parameter, mean in zip(weights, average, strict=True):
+            parameter.data.copy_(mean)
     return Trained(steps, skipped, loss, before + time.monotonic() - began, resumed_at)

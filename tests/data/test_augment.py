@@ -17,6 +17,7 @@ from vitrepro.data.augment import (
     resized_crops,
     shifted_crops,
 )
+from vitrepro.randomness import derive
 from vitrepro.recipe import AugmentSpec, ColorJitter, RandomResizedCrop
 
 PLAIN = AugmentSpec(mean=0.0, std=1.0)
@@ -166,6 +167,19 @@ def test_without_augmentation_training_sees_what_evaluation_sees():
     images = pictures()
     for size in (24, 32, 64):
         assert torch.equal(run(images, AugmentSpec(), size=size)[0], normalize(images, AugmentSpec(), size))
+
+
+def test_small_crops_are_enlarged_to_the_models_size_in_one_step():
+    """As the authors' code does with CIFAR: 32 stored pixels, crops of 5% to 100% of them, 384 seen."""
+    spec = AugmentSpec(flip=True, random_resized_crop=RandomResizedCrop(scale=(0.05, 1.0)), mean=0.0, std=1.0)
+    images, found = pictures(B=4), run(pictures(B=4), spec, size=384)[0]
+    assert found.shape == (4, 3, 384, 384)
+    random = torch.Generator().manual_seed(derive(0, "augment", 0))
+    place, area_ratio = torch.rand(4, 3, generator=random), torch.rand(4, 10, 2, generator=random)
+    boxes = crop_boxes(spec.random_resized_crop, (32, 32), area_ratio, place[:, 1:])
+    for image, x, box, flip in zip(images, found, boxes.tolist(), place[:, 0] < 0.5, strict=True):
+        crop = TF.resized_crop(image.float() / 255, *box, [384, 384], antialias=True)
+        torch.testing.assert_close(x, crop.flip(-1) if flip else crop, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [24, 32, 64])

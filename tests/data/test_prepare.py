@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -152,6 +153,72 @@ def test_images_are_turned_upright_as_exif_says(tiny):
     prepared = tiny.prepare()
     np.testing.assert_array_equal(tiny.images(prepared, "train")[0], tiny.pixels["train"][0][::-1, ::-1])
     assert prepared.train.rotated == 1
+
+
+def parquet_of(folder, name, sizes, columns, monkeypatch):
+    """A data set of the catalogue cut down to a few images of one colour each, of these sizes (width, height)."""
+    info = replace(DATASETS[name], train=len(sizes), test=len(sizes), num_classes=2)
+    monkeypatch.setitem(DATASETS, name, info)
+    (folder / name).mkdir(parents=True)
+    for split in ("train", "test"):
+        rows = [{"bytes": encode(np.full((h, w, 3), 40 * i, np.uint8)), "path": None} for i, (w, h) in enumerate(sizes)]
+        images = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+        pq.write_table(pa.table({"image": images, **columns}), folder / name / f"{split}-00000-of-00001.parquet")
+    return prepare(name, data_dir=folder, cache_dir=folder / "cache", offline=True)
+
+
+def stored_labels(prepared):
+    return np.load(prepared.directory / "train-labels.npy").tolist()
+
+
+def test_labels_are_read_from_the_column_of_the_data_set(tmp_path, monkeypatch):
+    columns = {"coarse_label": pa.array([7, 8, 9]), "fine_label": pa.array([1, 0, 1])}
+    assert stored_labels(parquet_of(tmp_path, "cifar100", [(32, 32)] * 3, columns, monkeypatch)) == [1, 0, 1]
+
+
+def test_labels_called_so_serve_where_the_data_sets_own_column_is_missing(tmp_path, monkeypatch):
+    columns = {"label": pa.array([1, 0, 1])}
+    assert stored_labels(parquet_of(tmp_path, "cifar100", [(32, 32)] * 3, columns, monkeypatch)) == [1, 0, 1]
+
+
+def test_a_data_set_without_its_labels_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"columns image, coarse_label; expected img or image, and fine_label"):
+        parquet_of(tmp_path, "cifar100", [(32, 32)] * 3, {"coarse_label": pa.array([0, 1, 0])}, monkeypatch)
+
+
+def test_photographs_are_squashed_whole_and_the_record_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "pets", replace(DATASETS["pets"], image_size=16))
+    drawn = []
+    original = module._fit
+
+    def fit(image, size, how):
+        drawn.append((image.size, how))
+        return original(image, size, how)
+
+    monkeypatch.setattr(module, "_fit", fit)
+    prepared = parquet_of(tmp_path, "pets", [(16, 16), (40, 20), (5, 30)], {"label": pa.array([0, 1, 0])}, monkeypatch)
+    images = np.load(prepared.directory / "train-images.npy")
+    assert images.shape == (3, 16, 16, 3)
+    assert [int(image.mean()) for image in images] == [0, 40, 80]
+    assert sorted(set(drawn)) == [((5, 30), "squash"), ((16, 16), "squash"), ((40, 20), "squash")]
+    assert prepared.changes[0] == "2 of 3 train images squashed to 16x16"
+
+
+def test_a_squashed_image_keeps_what_a_crop_would_lose():
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 36:] = 200  # at the edge
+    squashed = np.asarray(module._fit(Image.fromarray(pixels), 20, "squash"))
+    cropped = np.asarray(module._fit(Image.fromarray(pixels), 20, "crop"))
+    assert squashed.shape == cropped.shape == (20, 20, 3)
+    assert (squashed[:, -1] > 190).all()
+    assert (cropped < 5).all()
+
+
+def test_large_images_are_decoded_in_smaller_chunks():
+    for info in DATASETS.values():
+        rows = module._chunk_rows(info)
+        assert 1 <= rows <= module.CHUNK_ROWS
+        assert rows * info.image_size**2 * info.channels <= module.CHUNK_BYTES
 
 
 # Data that is wrong
@@ -417,8 +484,6 @@ def test_incomplete_local_files_are_not_replaced_by_a_download(tiny):
 @pytest.fixture
 def hub(tiny, tmp_path, monkeypatch):
     """A hub that is a folder: the `datasets` library itself reads it, and the network is shut."""
-    from dataclasses import replace
-
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hf"))
     datasets.disable_progress_bars()

@@ -88,9 +88,9 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_earlier_one_used(tmp_path:
     with pytest.raises(Stopped):
         fit(recipe(), tmp_path / "parts", checkpoint_seconds=0.0, should_stop=lambda: next(calls) >= 6)
     kept = sorted((tmp_path / "parts").glob("checkpoint-*.pt"))
-    assert [p.name for p in kept] == ["checkpoint-000000005.pt", "checkpoint-000000006.pt"]
+    assert [p.name for p in kept] == ["checkpoint-00-000000005.pt", "checkpoint-00-000000006.pt"]
     kept[-1].write_bytes(kept[-1].read_bytes()[:1000])
-    with pytest.warns(UserWarning, match=r"checkpoint-000000006\.pt: damaged"):
+    with pytest.warns(UserWarning, match=r"checkpoint-00-000000006\.pt: damaged"):
         resumed, done, _ = fit(recipe(), tmp_path / "parts")
     assert done.resumed_at == (5,)
     assert weights(resumed) == weights(whole)
@@ -103,7 +103,7 @@ def test_checkpoints_cannot_run_code(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (eval, (f"open({str(marker)!r}, 'w')",))
 
-    torch.save({"step": 1, "model": Payload()}, tmp_path / "checkpoint-000000001.pt")
+    torch.save({"step": 1, "model": Payload()}, tmp_path / "checkpoint-00-000000001.pt")
     with pytest.warns(UserWarning, match="damaged"):
         assert checkpoint.load_newest(tmp_path, "cpu") is None
     assert not marker.exists()
@@ -132,6 +132,54 @@ def test_training_lowers_the_loss_on_images_that_can_be_learned(tmp_path: Path) 
     assert rows[0]["loss"] == pytest.approx(math.log(10), abs=0.2)
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.3
     assert rows[-1]["train_top1"] > rows[0]["train_top1"]
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated(tmp_path: Path) -> None:
+    share, average = 0.8, None
+    for steps in range(1, 6):  # under a constant rate a shorter run is the beginning of a longer one
+        plain, _, _ = fit(recipe(steps=steps, schedule="constant"), tmp_path / f"plain{steps}")
+        if average is None:
+            torch.manual_seed(derive(0, "weights"))
+            start = build(recipe().model, image_size=8, channels=1, num_classes=10)
+            average = [p.detach().double() for p in start.parameters()]
+        average = [share * a + (1 - share) * p.detach() for a, p in zip(average, plain.parameters(), strict=True)]
+    model, _, _ = fit(recipe(steps=5, schedule="constant", polyak=share), tmp_path / "averaged")
+    assert average is not None
+    for found, expected in zip(model.parameters(), average, strict=True):
+        torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("stop_at", [4, 10])
+def test_a_stopped_run_resumes_to_the_average_of_an_uninterrupted_one(tmp_path: Path, stop_at: int) -> None:
+    r = recipe(polyak=0.9)
+    whole, _, _ = fit(r, tmp_path / "whole")
+    if stop_at == 10:  # killed after the last step
+        fit(r, tmp_path / "parts", checkpoint_seconds=0.0)
+    else:
+        calls = iter(range(1, 100))
+        with pytest.raises(Stopped):
+            fit(r, tmp_path / "parts", should_stop=lambda: next(calls) >= stop_at)
+    resumed, done, _ = fit(r, tmp_path / "parts")
+    assert done.resumed_at == (stop_at,)
+    assert weights(resumed) == weights(whole)
+
+
+def test_a_stage_goes_on_from_its_own_checkpoints_only(tmp_path: Path) -> None:
+    fit(recipe(), tmp_path / "a", checkpoint_seconds=0.0)
+    alone, _, _ = fit(recipe(lr=1e-3), tmp_path / "b")
+    second, done, _ = fit(recipe(lr=1e-3), tmp_path / "a", checkpoint_seconds=0.0, stage=1)
+    assert done.resumed_at == ()
+    assert weights(second) == weights(alone)
+    assert [p.name[:13] for p in sorted((tmp_path / "a").glob("checkpoint-*"))] == ["checkpoint-01"] * 2
+
+
+def test_the_protocol_of_fine_tuning_is_sgd_with_momentum_and_no_decay() -> None:
+    model = build(recipe().model, image_size=8, channels=1, num_classes=10)
+    built = optim.build(model, recipe(optimizer="sgd", weight_decay=0.0).train)
+    assert isinstance(built, torch.optim.SGD)
+    assert {(g["momentum"], g["dampening"], g["nesterov"], g["weight_decay"]) for g in built.param_groups} == {
+        (0.9, 0, False, 0.0)
+    }
 
 
 def test_label_smoothing_and_mixup_are_in_effect(tmp_path: Path) -> None:

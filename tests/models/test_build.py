@@ -89,3 +89,25 @@ def test_building_our_own_models_imports_neither_timm_nor_torchvision() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_dropout_of_a_timm_model_stands_where_ours_does() -> None:
+    from torch import nn
+
+    theirs = build(
+        LibraryModelSpec(family="timm", name="test_vit", dropout=0.1), image_size=32, channels=3, num_classes=7
+    )
+    ours = build(VIT.model_copy(update={"dropout": 0.1}), image_size=16, channels=3, num_classes=7)
+    seen: dict[str, list[int]] = {"theirs": [], "ours": []}
+    for name, model, width in (("theirs", theirs, 64), ("ours", ours, 32)):
+        for module in model.modules():
+            if isinstance(module, nn.Dropout) and module.p:
+                module.register_forward_pre_hook(lambda _, x, at=seen[name], w=width: at.append(x[0].shape[-1] // w))
+        model(torch.zeros(1, 3, 32 if name == "theirs" else 16, 32 if name == "theirs" else 16))
+    assert seen["ours"] == [1, 1, 4, 1]  # positions, projection, hidden layer, output
+    assert seen["theirs"] == [1] + 6 * [1, 3, 1]
+
+
+def test_dropout_that_a_timm_model_does_not_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot build 'resnet18'"):
+        build(LibraryModelSpec(family="timm", name="resnet18", dropout=0.1), image_size=32, channels=3, num_classes=7)

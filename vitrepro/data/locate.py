@@ -79,7 +79,7 @@ def missing_message(location: Location) -> str:
 def entry_name(name: DatasetName, *source: str) -> str:
     """Folder, in the cache, of a data set prepared from a source with this content."""
     info = DATASETS[name]
-    text = "/".join((str(FORMAT), name, str(info.image_size), str(info.channels), *source))
+    text = "/".join((str(FORMAT), name, str(info.image_size), str(info.channels), info.fit, *source))
     return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

@@ -45,6 +45,7 @@ SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 Progress = Callable[[int, int], None]
 
 CHUNK_ROWS = 256
+CHUNK_BYTES = 32 << 20  # of decoded pixels; several chunks per thread are held at once
 MAX_THREADS = 8  # beyond these, small images only fight for Python's lock
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
@@ -101,11 +102,12 @@ class Prepared:
     @property
     def changes(self) -> tuple[str, ...]:
         """What was done to the images beyond decoding them, for the record's deviations."""
-        size = DATASETS[self.name].image_size
+        size, fit = DATASETS[self.name].image_size, DATASETS[self.name].fit
+        how = "resized" if fit == "crop" else "squashed"
         said = []
         for name, split in (("train", self.train), ("test", self.test)):
             if split.resized:
-                said.append(f"{split.resized} of {split.images} {name} images resized to {size}x{size}")
+                said.append(f"{split.resized} of {split.images} {name} images {how} to {size}x{size}")
             if split.converted:
                 said.append(f"{split.converted} of {split.images} {name} images converted to other channels")
             if split.rotated:
@@ -364,13 +366,13 @@ def _digits() -> dict[SplitName, _Source]:
 
 
 def _parquet(files: tuple[Path, ...], info: Dataset, workers: int | None) -> _Source:
-    opened = [(path, _open_parquet(path)) for path in files]
+    opened = [(path, _open_parquet(path, info)) for path in files]
 
     def batches() -> Iterator[tuple[str, int, pa.RecordBatch]]:
         for path, file in opened:
             first = 0
             try:
-                for batch in file.iter_batches(CHUNK_ROWS, columns=[_image_column(file, path), "label"]):
+                for batch in file.iter_batches(_chunk_rows(info), columns=_columns(file.schema_arrow, info, str(path))):
                     yield str(path), first, batch
                     first += batch.num_rows
             except (pa.ArrowException, OSError) as error:
@@ -381,31 +383,32 @@ def _parquet(files: tuple[Path, ...], info: Dataset, workers: int | None) -> _So
     return _Source(where, rows, lambda: _decode_all(batches(), info, workers))
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+def _chunk_rows(info: Dataset) -> int:
+    return min(CHUNK_ROWS, max(1, CHUNK_BYTES // (info.image_size**2 * info.channels)))
+
+
+def _open_parquet(path: Path, info: Dataset) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         size = path.stat().st_size
         raise DataError(f"{path}: not a readable parquet file of {size:,} bytes ({_first_line(error)})") from error
-    _image_column(file, path)
+    _columns(file.schema_arrow, info, str(path))
     return file
 
 
-def _image_column(file: pq.ParquetFile, path: Path) -> str:
-    return _check_columns(file.schema_arrow, str(path))
-
-
-def _check_columns(schema: pa.Schema, where: str) -> str:
-    """The name of the image column, once both columns are of a type that can be read."""
-    column = next((name for name in ("img", "image") if name in schema.names), None)
-    if column is None or "label" not in schema.names:
-        raise DataError(f"{where}: columns {', '.join(schema.names)}; expected img or image, and label")
-    kind = schema.field(column).type
+def _columns(schema: pa.Schema, info: Dataset, where: str) -> list[str]:
+    """The names of the columns of images and labels, once both are of a type that can be read."""
+    image = next((name for name in ("img", "image") if name in schema.names), None)
+    label = next((name for name in (info.label, "label") if name in schema.names), None)
+    if image is None or label is None:
+        raise DataError(f"{where}: columns {', '.join(schema.names)}; expected img or image, and {info.label}")
+    kind = schema.field(image).type
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-        raise DataError(f"{where}: column {column} is {kind}; expected a struct with the image file's bytes")
-    if not pa.types.is_integer(schema.field("label").type):
-        raise DataError(f"{where}: column label is {schema.field('label').type}; expected an integer")
-    return column
+        raise DataError(f"{where}: column {image} is {kind}; expected a struct with the image file's bytes")
+    if not pa.types.is_integer(schema.field(label).type):
+        raise DataError(f"{where}: column {label} is {schema.field(label).type}; expected an integer")
+    return [image, label]
 
 
 def _hub(name: DatasetName, workers: int | None) -> dict[SplitName, _Source]:
@@ -433,9 +436,8 @@ def _hub_split(where: str, dataset: Any, info: Dataset, workers: int | None) -> 
 
     def batches() -> Iterator[tuple[str, int, pa.RecordBatch]]:
         first = 0
-        for part in table.iter(CHUNK_ROWS):
-            _check_columns(part.schema, where)
-            for batch in part.combine_chunks().to_batches():
+        for part in table.iter(_chunk_rows(info)):
+            for batch in part.select(_columns(part.schema, info, where)).combine_chunks().to_batches():
                 yield where, first, batch
                 first += batch.num_rows
 
@@ -464,9 +466,9 @@ def _decode_all(
 
 
 def _decode(where: str, first_row: int, batch: pa.RecordBatch, info: Dataset) -> _Decoded:
-    column = "img" if "img" in batch.schema.names else "image"
-    labels = batch.column("label").to_pylist()
-    files = batch.column(column).field("bytes").to_pylist()
+    image_column, label_column = _columns(batch.schema, info, where)
+    labels = batch.column(label_column).to_pylist()
+    files = batch.column(image_column).field("bytes").to_pylist()
     size = info.image_size
     pixels = np.empty((len(files), size, size, info.channels), np.uint8)
     resized = converted = rotated = 0
@@ -480,7 +482,7 @@ def _decode(where: str, first_row: int, batch: pa.RecordBatch, info: Dataset) ->
             with Image.open(io.BytesIO(file), formats=FORMATS) as image:
                 upright = ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
                 coloured = _with_channels(upright, info.channels)
-                fitted = _fit(coloured, size)
+                fitted = _fit(coloured, size, info.fit)
                 pixels[i] = np.asarray(fitted).reshape(size, size, info.channels)
         except Exception as error:  # PIL's decoders raise anything from OSError to SyntaxError and struct.error
             raise DataError(
@@ -503,10 +505,12 @@ def _with_channels(image: Image.Image, channels: int) -> Image.Image:
     return image.convert(mode)
 
 
-def _fit(image: Image.Image, size: int) -> Image.Image:
-    """Shorter side to size (bicubic), then the central square."""
+def _fit(image: Image.Image, size: int, how: Literal["crop", "squash"]) -> Image.Image:
+    """The image, or its central square, at size x size (bicubic)."""
     if image.size == (size, size):
         return image
+    if how == "squash":
+        return image.resize((size, size), Image.Resampling.BICUBIC)
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2

@@ -1,4 +1,6 @@
-"""Any model of a spec: float images (B, C, H, W) in, logits (B, num_classes) out, new weights.
+"""Any model of a spec: float images (B, C, H, W) in, logits (B, num_classes) out.
+
+Its weights are new; `vitrepro.weights.load` then puts released ones in their place.
 
 timm and torchvision take seconds to import and are imported by those who use them.
 """
@@ -48,8 +50,10 @@ def _timm(spec: LibraryModelSpec, image_size: int, channels: int, num_classes: i
     if tag and spec.name not in (tagged := timm.list_models(f"{architecture}.*", pretrained=True)):
         raise UsageError(f"timm has no weights {spec.name!r}; it has {', '.join(tagged) or 'none'}")
     config = get_pretrained_cfg(spec.name)
-    size: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
-    return timm.create_model(spec.name, pretrained=False, num_classes=num_classes, in_chans=channels, **size)
+    options: dict[str, Any] = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    if spec.dropout:
+        options |= {"pos_drop_rate": spec.dropout, "proj_drop_rate": spec.dropout}
+    return timm.create_model(spec.name, pretrained=False, num_classes=num_classes, in_chans=channels, **options)
 
 
 def _torchvision(spec: LibraryModelSpec, image_size: int, channels: int, num_classes: int) -> nn.Module:

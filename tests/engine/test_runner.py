@@ -1,0 +1,386 @@
+"""One run from its images to its record: the grid of learning rates, and training from released weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from vitrepro import checkpoint, runner
+from vitrepro.data.prepare import Prepared, prepare
+from vitrepro.errors import DataMissing, RunError
+from vitrepro.plan import Run
+from vitrepro.recipe import Recipe
+from vitrepro.record import GridPoint, Record, TrainResult
+from vitrepro.runner import Task, execute
+from vitrepro.store import Store
+from vitrepro.train import Stopped
+
+torch.set_num_threads(1)
+
+VIT = {"family": "vit", "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2, "dropout": 0.1}
+RATES = [1e-3, 1e-2, 1e-1]
+GRID = {"lr": None, "lr_grid": RATES, "optimizer": "sgd", "clip_norm": 1.0}
+NAME = "test_vit.orig_in21k"
+TIMMS = {"family": "timm", "name": "test_vit", "image_size": 32, "weights": NAME}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Prepared:
+    return prepare("digits", data_dir=None, cache_dir=Path(os.environ["VITREPRO_CACHE"]), offline=True)
+
+
+def recipe(model: Any = VIT, dev_fraction: float = 0.1, **train: Any) -> Recipe:
+    length = {"steps": 12, "batch_size": 16, "lr": 1e-2, "precision": "fp32", **train}
+    data = {"name": "digits", "train_images": 100, "dev_fraction": dev_fraction}
+    return Recipe.model_validate({"data": data, "model": model, "train": length})
+
+
+def task(store: Path, data: Prepared, of: Recipe, **options: Any) -> Task:
+    kept = Store(store)
+    kept.prepare()
+    return Task(Run("runs", "arm", 3, of), kept, data, "cpu", 1, {}, **options)
+
+
+def done(of: Task, should_stop: Callable[[], bool] = lambda: False) -> TrainResult:
+    execute(of, lambda _: None, should_stop)
+    record = of.store.record(of.run.id)
+    assert isinstance(record, Record)
+    assert isinstance(record.result, TrainResult)
+    return record.result
+
+
+def outcome(of: Task, result: TrainResult) -> tuple[Any, ...]:
+    """All of a result that does not depend on the clock, or on how often it was stopped."""
+    timed = {"train_seconds", "eval_seconds", "resumed_at"}
+    return result.model_dump(exclude=timed), of.store.predictions(of.run.id).predicted.tolist()
+
+
+# --- the grid of learning rates
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(digits: Prepared, tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, TrainResult]:
+    of = task(tmp_path_factory.mktemp("whole"), digits, recipe(**GRID))
+    return of, done(of)
+
+
+def test_the_best_rate_of_the_dev_split_is_refit_on_all_training_images(
+    uninterrupted: tuple[Task, TrainResult], digits: Prepared, tmp_path: Path
+) -> None:
+    _, found = uninterrupted
+    assert [(p.lr, p.n) for p in found.lr_grid_dev] == [(lr, 10) for lr in RATES]
+    best = max(p.correct for p in found.lr_grid_dev if p.correct is not None)
+    assert found.lr == min(p.lr for p in found.lr_grid_dev if p.correct == best)
+    assert found.lr != RATES[0]  # or any rate would have done
+    alone = done(task(tmp_path, digits, recipe(dev_fraction=0.0, **{**GRID, "lr": found.lr, "lr_grid": None})))
+    assert found.weights_sha256 == alone.weights_sha256
+    assert found.train_sha256 == alone.train_sha256
+    assert (found.train_images, found.dev_n, found.steps) == (100, None, 12)
+    assert (alone.lr, alone.lr_grid_dev) == (found.lr, ())
+
+
+def test_each_rate_is_judged_as_a_run_with_that_rate_alone_would_be(
+    uninterrupted: tuple[Task, TrainResult], digits: Prepared, tmp_path: Path
+) -> None:
+    for point in uninterrupted[1].lr_grid_dev:
+        alone = done(task(tmp_path, digits, recipe(**{**GRID, "lr": point.lr, "lr_grid": None})))
+        assert (point.correct, point.n) == (alone.dev_correct, alone.dev_n)
+        assert alone.train_images == 90
+
+
+def test_the_test_split_is_opened_once_the_last_model_is_trained(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    load, train = np.load, runner.train
+
+    def opened(file: Any, *args: Any, **options: Any) -> Any:
+        seen.append(Path(getattr(file, "name", file)).name)
+        return load(file, *args, **options)
+
+    def trained(*args: Any, **options: Any) -> Any:
+        seen.append("training")
+        result = train(*args, **options)
+        seen.append("trained")
+        return result
+
+    monkeypatch.setattr(np, "load", opened)
+    monkeypatch.setattr(runner, "train", trained)
+    execute(task(tmp_path, digits, recipe(**GRID)), lambda _: None, lambda: False)
+    assert seen.count("trained") == 4
+    after = seen[len(seen) - seen[::-1].index("trained") :]
+    before = seen[: len(seen) - len(after)]
+    assert after == ["test-labels.npy", "test-images.npy"]
+    assert not any(file.startswith("test-") for file in before)
+    assert "train-images.npy" in before
+
+
+def test_progress_goes_on_through_every_stage(digits: Prepared, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = []
+    of = task(tmp_path, digits, recipe(**GRID))
+    execute(of, rows.append, lambda: False)
+    assert [row["step"] for row in rows] == list(range(1, 49))
+    assert {row["steps"] for row in rows} == {48}
+    assert [row["step"] for row in of.store.curve(of.run.id)] == list(range(1, 49))
+
+
+@pytest.mark.parametrize("every", [1, 5, 11])
+def test_a_run_stopped_again_and_again_ends_as_an_uninterrupted_one(
+    uninterrupted: tuple[Task, TrainResult], digits: Prepared, tmp_path: Path, every: int
+) -> None:
+    of = task(tmp_path, digits, recipe(**GRID))
+    stops = 0
+    while stops < 100:
+        calls = iter(range(1, 1000))
+        try:
+            found = done(of, lambda calls=calls: next(calls) >= every)  # type: ignore[misc]
+            break
+        except Stopped:
+            stops += 1
+    assert outcome(of, found) == outcome(*uninterrupted)
+    assert stops == len(found.resumed_at)
+    assert stops >= 4 if every < 11 else stops > 2
+    assert list(found.resumed_at) == sorted(found.resumed_at)
+    assert max(found.resumed_at) > 36  # in the last stage too
+    assert not list(of.store.run_dir(of.run.id).glob("checkpoint-*"))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_around_the_end_of_a_rate_repeats_no_finished_one(
+    uninterrupted: tuple[Task, TrainResult],
+    digits: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    of = task(tmp_path, digits, recipe(**GRID), checkpoint_seconds=0.0)
+    save = checkpoint.save_grid
+
+    def killed(folder: Path, results: Any) -> None:
+        if len(results["points"]) == 2 and when == "before":
+            raise Killed
+        save(folder, results)
+        if len(results["points"]) == 2:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "save_grid", killed)
+    with pytest.raises(Killed):
+        done(of)
+    monkeypatch.setattr(checkpoint, "save_grid", save)
+    rows: list[dict[str, Any]] = []
+    execute(of, rows.append, lambda: False)
+    assert rows[0]["step"] == 25  # the second rate had taken its last step
+    found = done(of)
+    assert outcome(of, found) == outcome(*uninterrupted)
+
+
+def test_a_damaged_list_of_finished_rates_is_named_and_made_again(
+    uninterrupted: tuple[Task, TrainResult], digits: Prepared, tmp_path: Path
+) -> None:
+    of = task(tmp_path, digits, recipe(**GRID))
+    calls = iter(range(1, 1000))
+    with pytest.raises(Stopped):
+        done(of, lambda: next(calls) >= 15)
+    file = of.store.run_dir(of.run.id) / "checkpoint-grid.pt"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.warns(UserWarning, match=r"checkpoint-grid\.pt: damaged"):
+        found = done(of)
+    assert outcome(of, found) == outcome(*uninterrupted)
+
+
+def test_a_grid_begun_on_other_data_is_not_gone_on_with(digits: Prepared, tmp_path: Path) -> None:
+    of = task(tmp_path, digits, recipe(**GRID))
+    calls = iter(range(1, 1000))
+    with pytest.raises(Stopped):
+        done(of, lambda: next(calls) >= 15)
+    for file in of.store.run_dir(of.run.id).glob("checkpoint-0*"):
+        file.unlink()  # a run too short for a checkpoint of its second rate
+    config = of.store.run_dir(of.run.id) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "data_sha256": "other"}))
+    with pytest.raises(RunError, match="begun on other data"):
+        done(of)
+
+
+def test_a_rate_that_diverges_loses_and_the_others_go_on(digits: Prepared, tmp_path: Path) -> None:
+    rates = {**GRID, "lr_grid": [1e30, 1e-2, 1e29], "clip_norm": None}
+    found = done(task(tmp_path, digits, recipe(**rates)))
+    assert [p.correct is None for p in found.lr_grid_dev] == [True, False, True]
+    assert found.lr == 1e-2
+    assert found.n == 797
+
+
+def test_a_grid_that_diverges_everywhere_is_an_error(digits: Prepared, tmp_path: Path) -> None:
+    rates = {**GRID, "lr_grid": [1e30, 1e29], "clip_norm": None}
+    of = task(tmp_path, digits, recipe(**rates))
+    with pytest.raises(RunError, match=r"diverged at every learning rate of the grid: 1e\+30, 1e\+29"):
+        done(of)
+    assert of.store.record(of.run.id) is None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1e-3, 3e-3, 1e-2, 3e-2]), st.none() | st.integers(0, 3)), min_size=1).filter(
+        lambda points: any(correct is not None for _, correct in points)
+    )
+)
+def test_of_equally_good_rates_the_smallest_wins(points: list[tuple[float, int | None]]) -> None:
+    winner = runner._winner([GridPoint(lr=lr, correct=correct, n=3) for lr, correct in points])
+    best = max(correct for _, correct in points if correct is not None)
+    assert winner == min(lr for lr, correct in points if correct == best)
+
+
+# --- released weights
+
+
+def released(folder: Path, seed: int = 0) -> Path:
+    """A small ViT of grey images at 48 pixels, as a file of the data folder."""
+    torch.manual_seed(seed)
+    model = timm.create_model("test_vit", img_size=48, in_chans=1, num_classes=5)
+    path = folder / "weights" / f"{NAME}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), path)
+    return path
+
+
+def test_a_run_starts_from_the_released_weights_and_names_their_file_by_its_hash(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+
+    path = released(tmp_path)
+    started = []
+    train = runner.train
+
+    def seen(model: Any, *args: Any, **options: Any) -> Any:
+        started.append({k: v.clone() for k, v in model.state_dict().items()})
+        return train(model, *args, **options)
+
+    monkeypatch.setattr(runner, "train", seen)
+    result = done(task(tmp_path / "store", digits, recipe(TIMMS, **GRID), data_dir=tmp_path))
+    assert result.initial_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(started) == 4
+    from safetensors.torch import load_file
+
+    file = load_file(path)
+    for state in started:
+        assert all(torch.equal(v, file[k]) for k, v in state.items() if k.startswith("blocks."))
+        assert not state["head.weight"].any()
+        assert state["pos_embed"].shape == (1, 5, 64)
+
+
+def test_other_weights_give_another_result_and_new_ones_have_no_hash(digits: Prepared, tmp_path: Path) -> None:
+    results = []
+    for seed in (0, 1):
+        released(tmp_path / str(seed), seed)
+        of = task(tmp_path / f"store{seed}", digits, recipe(TIMMS), data_dir=tmp_path / str(seed))
+        results.append(done(of))
+    assert results[0].initial_sha256 != results[1].initial_sha256
+    assert results[0].weights_sha256 != results[1].weights_sha256
+    fresh = done(task(tmp_path / "store", digits, recipe({**TIMMS, "weights": None})))
+    assert fresh.initial_sha256 is None
+
+
+def test_a_run_from_released_weights_resumes_to_the_same_ones(digits: Prepared, tmp_path: Path) -> None:
+    released(tmp_path)
+    whole = task(tmp_path / "whole", digits, recipe(TIMMS), data_dir=tmp_path)
+    parts = task(tmp_path / "parts", digits, recipe(TIMMS), data_dir=tmp_path)
+    calls = iter(range(1, 100))
+    with pytest.raises(Stopped):
+        done(parts, lambda: next(calls) >= 5)
+    assert outcome(parts, done(parts)) == outcome(whole, done(whole))
+
+
+def test_a_run_begun_from_other_weights_is_not_gone_on_with(digits: Prepared, tmp_path: Path) -> None:
+    released(tmp_path)
+    of = task(tmp_path / "store", digits, recipe(TIMMS), data_dir=tmp_path)
+    calls = iter(range(1, 100))
+    with pytest.raises(Stopped):
+        done(of, lambda: next(calls) >= 5)
+    released(tmp_path, seed=1)
+    with pytest.raises(RunError, match=f"begun from other weights than .*{NAME}.safetensors holds now"):
+        done(of)
+    with pytest.raises(RunError, match="begun from other weights"):  # a refusal changes nothing
+        done(of)
+    released(tmp_path)
+    assert done(of).resumed_at == (5,)
+
+
+def test_a_run_without_its_weights_says_where_it_looked_and_trains_nothing(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    of = task(tmp_path / "store", digits, recipe(TIMMS), data_dir=tmp_path)
+    with pytest.raises(DataMissing, match=str(tmp_path / "weights" / NAME)):
+        done(of)
+    assert not list(of.store.run_dir(of.run.id).glob("*.jsonl"))
+
+
+EXPERIMENT = """
+id: tuned
+type: train
+title: fine-tuning on digits
+base:
+  data: {name: digits, train_images: 100, dev_fraction: 0.1}
+  model: {family: vit, patch_size: 16, embed_dim: 64, depth: 6, num_heads: 2, mlp_dim: 192, image_size: 32}
+  train: {steps: 4, batch_size: 16, lr_grid: [1e-3, 1e-2], optimizer: sgd, precision: fp32}
+factors:
+  model:
+    tuned: {model: {weights: test_vit.orig_in21k}}
+    new: {}
+    absent: {model: {weights: test_vit.absent}}
+seeds: [0]
+"""
+CLAIMS = """
+claims:
+  - id: tiny/tuned
+    source: {paper: none, where: tests}
+    kind: ordering
+    statement: Released weights help.
+    scales:
+      quick: {experiment: tuned, fidelity: proxy, deviations: [tiny], expect: {all: [{greater: tuned, than: new}]}}
+  - id: tiny/absent
+    source: {paper: none, where: tests}
+    kind: ordering
+    statement: Absent weights help.
+    scales:
+      quick: {experiment: tuned, fidelity: proxy, deviations: [tiny], expect: {all: [{greater: absent, than: new}]}}
+"""
+
+
+def test_the_command_fine_tunes_what_is_there_and_calls_infeasible_what_is_not(tmp_path: Path) -> None:
+    (tmp_path / "claims" / "experiments").mkdir(parents=True)
+    (tmp_path / "claims" / "claims.yaml").write_text(CLAIMS)
+    (tmp_path / "claims" / "experiments" / "tuned.yaml").write_text(EXPERIMENT)
+    released(tmp_path)
+    command = [sys.executable, "-m", "vitrepro", "verify", "tiny/*", "--scale", "quick", "--devices", "cpu:1", "--json"]
+    places = ["--claims-dir", str(tmp_path / "claims"), "--store", str(tmp_path / "store")]
+    found = {"VITREPRO_DATA": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([*command, *places], capture_output=True, text=True, timeout=200, env={**os.environ, **found})
+    assert ran.returncode in (1, 3), ran.stderr  # random weights help or hinder, as it happens
+    verdicts = {v["claim_id"]: v for v in json.loads(ran.stdout)["verdicts"]}
+    assert verdicts["tiny/tuned"]["outcome"] in ("FAIL", "INCONCLUSIVE", "PASS"), verdicts["tiny/tuned"]
+    assert verdicts["tiny/absent"]["outcome"] == "INFEASIBLE"
+    assert "vitrepro weights fetch test_vit.absent" in verdicts["tiny/absent"]["reason"]
+    store = Store(tmp_path / "store")
+    records = [store.record(run_id) for run_id in store.run_ids()]
+    by_arm: dict[str, Any] = {r.arm: r.result for r in records if r is not None}
+    assert by_arm.keys() == {"tuned", "new"}
+    assert by_arm["tuned"].initial_sha256
+    assert by_arm["new"].initial_sha256 is None
+    assert len(by_arm["tuned"].lr_grid_dev) == 2
