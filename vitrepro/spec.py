@@ -154,6 +154,8 @@ class AnalyticArm(Strict):
                 raise ValueError("side_exponent needs compare_size, a second image size")
             if quantity in ("patches_ratio", "macs_ratio") and self.baseline is None:
                 raise ValueError(f"{quantity} needs baseline, the model to compare with")
+        if any(getattr(m, "weights", None) for m in (self.model, self.baseline)):
+            raise ValueError("quantities are counted on new weights; leave weights out")
         return self
 
 

@@ -47,7 +47,7 @@ def encoder(model: nn.Module) -> Encoder:
     Raises:
         UsageError: another kind of model, or another kind of attention.
     """
-    if isinstance(model, ViT):
+    if isinstance(model, ViT) and all(isinstance(block, Block) for block in model.blocks):
         blocks = [block for block in model.blocks if isinstance(block, Block)]
         cls = model.cls_token is not None
         return Encoder([block.attn for block in blocks], int(cls), cls)
