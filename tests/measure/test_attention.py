@@ -207,6 +207,12 @@ def test_tokens_before_the_patches_are_counted() -> None:
     }
 
 
+def test_attention_along_rows_and_columns_is_refused_and_not_taken_for_none() -> None:
+    spec = ViTSpec(patch_size=4, embed_dim=16, depth=2, num_heads=2, pool="gap", attention="axial")
+    with pytest.raises(UsageError, match="the attention of a ViT cannot be read"):
+        encoder(vit.ViT(spec, image_size=16, channels=3, num_classes=10))
+
+
 def test_attention_of_other_models_is_refused() -> None:
     from timm.models.vision_transformer import ParallelScalingBlock
 
