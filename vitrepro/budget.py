@@ -8,20 +8,19 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from vitrepro.cost import Timings, run_flops
+from vitrepro.cost import START_SECONDS, Timings, run_flops
 from vitrepro.plan import ClaimPlan, Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import Record, TrainResult
 
 SHARE_OF_PRODUCTS = 0.3  # of the rate of plain matrix products that training reaches, where nothing was timed yet
-START_SECONDS = 2.0
 
 
 class Clock:
     """How long a run takes here: as its model was timed, or roughly, by its operations.
 
     Args:
-        records: of the store; what they did per second stands for models that were never timed.
+        records: of the store; what those of this device did per second stands for models that were never timed.
         device: measured for a moment where there are none.
     """
 
@@ -46,14 +45,14 @@ class Clock:
 
     @property
     def rate(self) -> float:
-        """Operations per second of the runs that were made, or a share of what matrix products reach."""
+        """Operations per second of the runs that were made on this device, or a share of what matrix products reach."""
         if self._rate is None:
-            rates = sorted(r for record in self._records if (r := _rate_of(record)) is not None)
-            if not rates:
-                from vitrepro.distributed import product_rate  # brings in torch
+            from vitrepro.distributed import device_name, product_rate  # brings in torch
 
-                rates = [SHARE_OF_PRODUCTS * product_rate(self._device)]
-            self._rate = rates[len(rates) // 2]
+            here = device_name(self._device)
+            made = (record for record in self._records if record.environment.device_name == here)
+            rates = sorted(r for record in made if (r := _rate_of(record)) is not None)
+            self._rate = rates[len(rates) // 2] if rates else SHARE_OF_PRODUCTS * product_rate(self._device)
         return self._rate
 
 

@@ -60,4 +60,6 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(_shown(v) for v in value) or "nothing"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return str(value)  # every digit, or two numbers that differ would look alike

@@ -250,7 +250,8 @@ def _train_and_test(
         dev = load_split(data, final.data, "dev", run.seed)
         dev_correct, dev_n = int((predict(model, on_device(dev, device)) == dev.labels).sum()), len(dev.labels)
     test = load_split(data, recipe.data, "test", run.seed)
-    predictions = Predictions(test.ids, predict(model, on_device(test, device)), test.labels)
+    test_images = on_device(test, device)
+    predictions = Predictions(test.ids, predict(model, test_images), test.labels)
     result = TrainResult(
         n=len(test.ids),
         correct=int(predictions.correct.sum()),
@@ -278,7 +279,7 @@ def _train_and_test(
         lr=final.train.lr,
         lr_grid_dev=grid.points,
         data_changes=data.changes,
-        measures=_measures(model, recipe, on_device(test, device)[:MEASURED_IMAGES]),
+        measures=_measures(model, recipe, test_images[:MEASURED_IMAGES]),
     )
     return result, predictions
 

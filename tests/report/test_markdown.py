@@ -3,20 +3,26 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any, get_args
 from urllib.parse import unquote
 
 import pytest
-from fake_store import Lab, claim, counting, learning_curve, ordering, sizes
+from fake_store import Lab, claim, counting, learning_curve, ordering, position_embeddings, sizes
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from vitrepro import session
 from vitrepro.claims import Registry
 from vitrepro.errors import StoreError
+from vitrepro.recipe import MeasureName
+from vitrepro.record import TrainResult
 from vitrepro.report.markdown import NO_PLOTS, plain, write
 from vitrepro.report.rows import HEADINGS
+from vitrepro.verdict import Verdict
 
 ID = "vit/t8-none-worse"
+MEASURE = next(name for name in get_args(MeasureName) if name.startswith("attention"))
 NASTY = "a | b\n\n| c <script>alert(1)</script> `x` ![i](http://e.vil/p.png) \u202e *b* & 5 < 6 $x$ 👩‍🔬"
 
 
@@ -98,7 +104,9 @@ def test_a_run_shows_its_count_accuracy_and_interval(verified: Lab):
 def test_findings_name_their_level_and_method(verified: Lab):
     (row,) = table(text_of(verified), "finding")
     assert row["measured"] == "+12.05"
-    assert re.fullmatch(r"9\.\d\d to 14\.\d\d \(95%, bootstrap over images and seeds and Welch's t\)", row["interval"])
+    assert re.fullmatch(
+        r"\d+\.\d\d to 14\.\d\d \(95%, bootstrap over images and seeds and Welch's t\)", row["interval"]
+    )
     assert row["bound"] == "1"
 
 
@@ -163,6 +171,124 @@ def test_two_scales_of_a_claim_are_two_verdicts_about_one_claim(verified: Lab):
 def test_faults_of_claim_files_are_mentioned(verified: Lab):
     registry = Registry(verified.claims, verified.experiments, {}, {}, problems=("x.yaml:1:1: bad",))
     assert "The claim files have 1 fault; `vitrepro validate` lists them." in write(registry, verified.store, None)[0]
+
+
+# --- printed cells and measures -----------------------------------------------------------------
+
+
+def judge(lab: Lab, claim_id: str) -> Verdict:
+    """The verdict on what is stored, and stored in turn, as `vitrepro verify` ends."""
+    plan = lab.plan(claim_id)
+    decided = session.judge(plan, lab.store)
+    lab.store.write_verdict(session.entry_of(plan, decided))
+    return decided
+
+
+def printed(claim_id: str, that: dict[str, str], **cells: float) -> dict[str, Any]:
+    """A claim that holds statements against its own printed cells."""
+    scales = {"literal": {"expect": {"checks": {name: {"that": text} for name, text in that.items()}}}}
+    reported = {"unit": "% top-1", "cells": cells}
+    return claim(claim_id, "ordering", {}, scales=scales, reported=reported, experiment="none")
+
+
+def test_a_check_of_printed_cells_is_reported_and_is_not_called_a_reproduction(lab: Lab, tmp_path: Path):
+    lab.say(printed("vit/agrees", {"above": "@a > @b"}, a=90, b=80))
+    lab.say(printed("vit/disagrees", {"above": "@a > @b", "double": "@a == 2 * @b"}, a=90, b=80))
+    for claim_id in ("vit/agrees", "vit/disagrees"):
+        judge(lab, claim_id)
+    text, _ = write(lab.registry, lab.store, tmp_path / "report.md")
+    assert "**1 of 2 claims: PASS** (1 × the statement agrees with the source's own numbers)" in text
+    assert "**1 of 2 claims: FAIL** (1 × the statement disagrees with the source's own numbers)" in text
+    assert "nothing was measured, and a PASS says that the source agrees with itself, not that it is right" in text
+    assert "does not reproduce" not in text
+    rows = table(text, "qualifiers")
+    assert [(r["measured"], r["margin"]) for r in rows] == [("above: 90", "&gt;"), ("double: 90 (1 of 2 FAIL)", r"\==")]
+    assert [(r["seeds"], r["fidelity"]) for r in rows] == [("", "literal")] * 2
+    findings = table(text.partition("## vit/disagrees")[2], "finding")
+    assert [list(f.values()) for f in findings] == [
+        ["above", "90", "", "80", "&gt;", "PASS"],
+        ["**double**", "90", "", "160", r"\==", "FAIL"],
+    ]
+    assert "vitrepro verify vit/disagrees --scale literal" in text
+    assert "### Runs" not in text
+    assert list(tmp_path.glob("report_files/*")) == []
+
+
+def test_a_value_beyond_the_end_of_a_curve_is_reported_as_more_than_its_low_end(lab: Lab):
+    """A curve that ends at 30 with 88% tells of 90% only that it costs more than 30."""
+    ratio = "cost_to_reach(90, @x1, @y1, @x2, @y2) / 10"
+    cells = {"x1": 10.0, "y1": 80.0, "x2": 30.0, "y2": 88.0}
+    lab.say(printed("vit/curve", {"at-most": f"{ratio} <= 2", "turned": f"2 >= {ratio}"}, **cells))
+    decided = judge(lab, "vit/curve")
+    assert [(f.measured, f.measured_open, f.reported, f.reported_open) for f in decided.findings] == [
+        (3.0, True, 2.0, False),
+        (2.0, False, 3.0, True),
+    ]
+    text = text_of(lab)
+    assert table(text, "qualifiers")[0]["measured"] == "at-most: more than 3 (2 of 2 FAIL)"
+    findings = [(f["measured"], f["reported"]) for f in table(text, "finding")]
+    assert findings == [("more than 3", "2"), ("2", "more than 3")]
+    assert "inf" not in text.replace("information", "")
+
+
+def test_a_printed_cell_that_was_edited_since_shows_with_what_it_does_to_the_outcome(lab: Lab):
+    lab.say(printed("vit/agrees", {"above": "@a > @b"}, a=90, b=80))
+    judge(lab, "vit/agrees")
+    lab.say(printed("vit/agrees", {"above": "@a > @b"}, a=70, b=80))
+    text = text_of(lab)
+    assert "- reported.cells.a.value changed from 90 to 70" in text
+    assert "- the outcome was PASS when last judged, 20" in text
+    assert table(text, "qualifiers")[0]["outcome"] == "**FAIL**"
+
+
+def measured(lab: Lab, values: dict[str, list[float]]) -> None:
+    """Store, of every arm and seed of a claim, this value of one measure."""
+    base = position_embeddings()["base"] | {"measures": [MEASURE]}
+    lab.design(position_embeddings(base=base))
+    bound = {"arm": "learned-1d", "metric": MEASURE, "above": 0.25}
+    lab.say(
+        claim(
+            "vit/measure", "ordering", {"all": [bound, {"greater": "learned-1d", "than": "none"} | {"metric": MEASURE}]}
+        )
+    )
+    numbers = {arm: [700 + 3 * i for i, _ in enumerate(seeds)] for arm, seeds in values.items()}
+    lab.verify("vit/measure", numbers)
+    for run in lab.plan("vit/measure").runs:
+        record = lab.store.record(run.id)
+        assert record is not None
+        assert isinstance(record.result, TrainResult)
+        result = record.result.model_copy(update={"measures": {MEASURE: values[run.arm][run.seed]}})
+        lab.store.finish(record.model_copy(update={"result": result}), lab.store.predictions(run.id))
+
+
+def test_a_measure_of_trained_models_is_reported_in_its_own_unit_with_its_interval(lab: Lab, tmp_path: Path):
+    measured(lab, {"none": [0.1, 0.12, 0.11], "learned-1d": [0.5, 0.52, 0.51]})
+    judge(lab, "vit/measure")
+    text, _ = write(lab.registry, lab.store, tmp_path / "report.md")
+    bound, gap = table(text, "finding")
+    assert bound["finding"].strip("*") == f"learned-1d {MEASURE}"
+    assert (bound["measured"], bound["bound"], bound["outcome"]) == ("+0.510", "&gt; 0.25", "PASS")
+    assert re.match(r"0\.4\d\d to 0\.5\d\d \(95%, ", bound["interval"])
+    assert gap["finding"].strip("*") == f"learned-1d - none {MEASURE}"
+    assert (gap["measured"], gap["bound"], gap["outcome"]) == ("+0.400", "&gt; 0", "PASS")
+    (row,) = table(text, "qualifiers")
+    assert row["outcome"] == "**PASS**"
+    assert row["margin"] == "&gt; 0.25"
+    assert not any("findings" in p.name for p in tmp_path.glob("report_files/*"))  # points of top-1 are another axis
+
+
+def test_runs_that_lack_a_measure_which_the_claim_needs_are_not_run(lab: Lab):
+    measured(lab, {"none": [0.1, 0.12, 0.11], "learned-1d": [0.5, 0.52, 0.51]})
+    judge(lab, "vit/measure")
+    run = lab.plan("vit/measure").runs[0]
+    record = lab.store.record(run.id)
+    assert record is not None
+    bare = record.result.model_copy(update={"measures": {}})
+    lab.store.finish(record.model_copy(update={"result": bare}), lab.store.predictions(run.id))
+    text = text_of(lab)
+    assert table(text, "qualifiers")[0]["outcome"] == "**NOT_RUN**"
+    assert "the stored runs did not measure" in text
+    assert "the outcome was PASS when last judged" in text
 
 
 # --- faults -------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from vitrepro import audit
 from vitrepro.audit import Audit, Comparison, Copy, Number
-from vitrepro.report.terminal import table
+from vitrepro.report.terminal import all_digits, table
 from vitrepro.spec import Cell, Claim, Reported
 
 
@@ -169,10 +169,11 @@ def print_audit(out: Console, found: Audited, *, everything: bool) -> None:
     def say(text: str) -> None:
         out.print(text, markup=False, soft_wrap=True)
 
+    lines: list[tuple[str, ...]]
     shown = [a for a in found.numbers if everything or a.status != "possible as k/n"]
     if shown:
         lines = [
-            (a.number.name, f"{a.number.value:.14g}", f"{a.number.n:,}" if a.number.n else "", a.status, a.because)
+            (a.number.name, _value(a.number), f"{a.number.n:,}" if a.number.n else "", a.status, a.because)
             for a in shown
         ]
         out.print(table(("number", "value", "n", "audit", "because"), lines))
@@ -180,7 +181,7 @@ def print_audit(out: Console, found: Audited, *, everything: bool) -> None:
         lines = [(c.rows[1], c.rows[0], str(len(c.values)), c.because) for c in found.copies]
         out.print(table(("row", "repeats", "numbers", "because"), lines))
     if found.elsewhere and everything:
-        lines = [(a.name, f"{a.value:g}", ", ".join(f"{v:g}" for v in a.others), a.by) for a in found.elsewhere]
+        lines = [(a.name, all_digits(a.value), ", ".join(map(all_digits, a.others)), a.by) for a in found.elsewhere]
         out.print(table(("number", "reported", "elsewhere", "by"), lines))
     for path, comparison in found.tables.items():
         _print_table(out, path, comparison)
@@ -193,7 +194,13 @@ def print_audit(out: Console, found: Audited, *, everything: bool) -> None:
         + ". This is information about the printed numbers; no verdict depends on it."
     )
     if found.elsewhere and not everything:
-        say(f"{len(found.elsewhere)} numbers are stated elsewhere with another value; --all lists them.")
+        count = len(found.elsewhere)
+        say(f"{count} number{'s are' if count > 1 else ' is'} stated elsewhere with another value; --all lists them.")
+
+
+def _value(number: Number) -> str:
+    """In percent, with the digits that were printed."""
+    return all_digits(number.value) if number.decimals is None else f"{number.value:.{max(0, number.decimals)}f}"
 
 
 def _power(numbers: Sequence[Audit]) -> list[tuple[str, ...]]:
@@ -202,7 +209,7 @@ def _power(numbers: Sequence[Audit]) -> list[tuple[str, ...]]:
     for a in numbers:
         if a.number.n:
             groups[a.number.n, a.decimals].append(a)
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for (n, decimals), members in sorted(groups.items(), key=lambda g: (g[0][0], -1 if g[0][1] is None else g[0][1])):
         single = [c for a in members for c in a.checks if c.how == "k/n"]
         no = sum(c.counts is None for c in single)
@@ -225,7 +232,10 @@ def _print_table(out: Console, path: str, comparison: Comparison) -> None:
             f"differ{'s' if differing == 1 else ''}, {len(comparison.absent)} of its cells are not stated"
         )
     if comparison.differences:
-        lines = [(d.row, d.column, d.cell, f"{d.value:g}", f"{d.source:g}", d.because) for d in comparison.differences]
+        lines = [
+            (d.row, d.column, d.cell, all_digits(d.value), all_digits(d.source), d.because)
+            for d in comparison.differences
+        ]
         out.print(table(("row", "column", "cell", "table", "source", "because"), lines))
     for line in comparison.unmatched:
         say(f"  not matched: {line}")

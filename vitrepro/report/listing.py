@@ -143,8 +143,8 @@ def print_summary(out: Console, rows: Sequence[Listed]) -> None:
     for source, items in by_source.items():
         scales = Counter(i.choice.scale for i in items if i.choice.scale)
         here = ", ".join(f"{n} {scale}" for scale, n in scales.items())
-        possible = sum(scales.values())
+        possible = f"{sum(scales.values())} ({here})" if scales else "0"
         outcomes = counts([i.outcome for i in items if i.outcome in STYLES])
-        lines.append((source, str(len(items)), str(sum(i.cells for i in items)), f"{possible} ({here})", outcomes))
+        lines.append((source, str(len(items)), str(sum(i.cells for i in items)), possible, outcomes))
     if lines:
         out.print(table(("source", "claims", "cells", "can be checked here", "last outcomes"), lines))

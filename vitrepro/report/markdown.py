@@ -275,6 +275,10 @@ def _finding_cells(f: Finding, bold: bool) -> list[str]:
     sign = "+" if f.reported is None else ""
     measured = f"{f.measured:{sign}.{digits}f}" if i else f"{f.measured:.6g}"
     reported = f"{f.reported:g}" if f.reported is not None else ""
+    if f.measured_open:
+        measured = f"more than {measured}"
+    if f.reported_open:
+        reported = f"more than {reported}"
     bound = plain(f.relation) if f.form == "literal" else f"{plain(f.relation)} {f.bound:.4g}".strip()
     label = f"**{plain(f.label)}**" if bold else plain(f.label)
     return [label, measured, interval, reported, bound, f.outcome.value]

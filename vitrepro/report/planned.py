@@ -144,10 +144,15 @@ def print_plans(
         for c in made.plans
     ]
     out.print(table(("claim", "scale", "runs", "train images", "FLOPs", "time", "notes"), rows))
+    doubtful = [c.plan.claim.id for c in made.plans if c.doubt]
+    if doubtful:
+        out.print(f"No PASS is possible as planned: {', '.join(doubtful)}; see the notes.", markup=False)
     slots = f"{len(devices)} slot{'s' if len(devices) > 1 else ''} ({devices[0]})"
     out.print(f"In all {made.to_run} runs to do on {slots}; runs that claims share are counted once.", markup=False)
     if not made.to_run:
-        out.print("Nothing is left to run; these verdicts cost nothing.", markup=False)
+        possible = any(c.plan.choice.scale for c in made.plans)
+        left = "Nothing is left to run; these verdicts cost nothing." if possible else "None can be checked here."
+        out.print(left, markup=False)
         return
     known = ", from throughput measured here" if not made.rough else ""
     out.print(f"Time: {'about ' if not made.rough else ''}{_time(made.seconds, made.rough)}{known}.", markup=False)
@@ -157,9 +162,6 @@ def print_plans(
             "elsewhere on it. It is known after their first run.",
             markup=False,
         )
-    doubtful = [c.plan.claim.id for c in made.plans if c.doubt]
-    if doubtful:
-        out.print(f"No PASS is possible as planned: {', '.join(doubtful)}; see the notes.", markup=False)
     if picked is not None and budget is not None:
         _print_picked(out, made, picked, budget)
     elif budget is not None and made.seconds > budget:
@@ -168,36 +170,41 @@ def print_plans(
 
 def _print_picked(out: Console, made: CostedPlans, picked: Picked, budget: float) -> None:
     fits, left = picked
-    doubts = {c.plan.claim.id: c.doubt for c in made.plans}
-    rows = [
-        (
-            str(i),
-            f.plan.claim.id,
-            f.plan.choice.scale or "",
-            _added(f.added_seconds),
-            duration(f.until_seconds),
-            "cannot PASS" if doubts.get(f.plan.claim.id) else "",
-        )
-        for i, f in enumerate(fits, 1)
-    ]
+    costed = {(c.plan.claim.id, c.plan.choice.scale): c for c in made.plans}
+    rows = []
+    rough = False  # once one of the times that add up is
+    for i, f in enumerate(fits, 1):
+        c = costed[f.plan.claim.id, f.plan.choice.scale]
+        rough = rough or c.rough
+        added = _time(f.added_seconds, c.rough) if f.added_seconds else "nothing"
+        until = _time(f.until_seconds, rough) if f.until_seconds else "at once"
+        note = "cannot PASS" if c.doubt else ""
+        rows.append((str(i), f.plan.claim.id, f.plan.choice.scale or "", added, until, note))
     title = f"Within {duration(budget)}, the cheapest verdict first"
     out.print(table(("", "claim", "scale", "adds", "until", "note"), rows, title=title))
     if left:
-        shown = [(p.claim.id, p.choice.scale or "", _time(seconds, False)) for p, seconds in left]
+        shown = [
+            (p.claim.id, p.choice.scale or "", _time(seconds, costed[p.claim.id, p.choice.scale].rough))
+            for p, seconds in left
+        ]
         out.print(table(("claim", "scale", "would add"), shown, title="Does not fit"))
-    names = " ".join(f.plan.claim.id for f in fits if f.added_seconds)
-    if names:
-        out.print(f"To run them: vitrepro verify {names} --budget {_option(budget)}", markup=False, soft_wrap=True)
+    if any(f.added_seconds for f in fits):
+        command = f"vitrepro verify {_claims_and_scale(fits)} --budget {_option(budget)}"
+        out.print(f"To run them, with the other options as here: {command}", markup=False, soft_wrap=True)
+
+
+def _claims_and_scale(fits: Sequence[Pick]) -> str:
+    """Words of a command that plans these runs, and no others, even if a group or --scale chose the scale."""
+    run = [f.plan for f in fits if f.added_seconds]
+    names = dict.fromkeys(p.claim.id for p in run)
+    scales = {p.choice.scale for p in run} - {"any"}  # which stands for every scale
+    return " ".join(names) + (f" --scale {scales.pop()}" if len(scales) == 1 else "")
 
 
 def _runs(c: Costed) -> str:
     if not c.plan.runs:
         return "none, printed cells" if c.plan.checked else ""
     return f"{len(c.plan.runs)} ({len(c.plan.runs) - c.cost.runs} stored)"
-
-
-def _added(seconds: float) -> str:
-    return duration(seconds) if seconds else "nothing"
 
 
 def _time(seconds: float, rough: bool) -> str:
@@ -209,4 +216,4 @@ def _finite(seconds: float) -> float | None:
 
 
 def _option(seconds: float) -> str:
-    return f"{seconds:g}s" if seconds < 60 else f"{seconds / 60:g}m"
+    return f"{seconds:g}s" if seconds % 60 else f"{seconds / 60:.0f}m"

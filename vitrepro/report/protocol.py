@@ -29,11 +29,12 @@ def reported_protocol(claim: Claim, paper: Paper | None) -> dict[str, str]:
     needs = claim.needs
     titles = paper.data if paper else {}
     models = paper.weights if paper else {}
+    used = (*needs.weights, *needs.baselines)
     runs = sorted({c.runs for c in claim.reported.cells.values() if c.runs}) if claim.reported else []
     return {
         "work": ", ".join(needs.work),
         "data": ", ".join(titles[d].title if d in titles else d for d in needs.data),
-        "models": ", ".join(models[w].title if w in models else w for w in (*needs.weights, *needs.baselines)),
+        "models": ", ".join(dict.fromkeys(models[w].title if w in models else w for w in used)),
         "optimisation": needs.recipe,
         "seeds": f"{', '.join(map(str, runs))} runs" if runs else "",
         "compute": needs.compute,
@@ -56,7 +57,7 @@ def used_protocol(registry: Registry, entry: Scale) -> dict[str, str]:
     made = recipes(experiment)
     used_recipes = [made[a] for a in arms]
     return {
-        "work": "training",
+        "work": _joined("fine-tuning" if r.weights else "training" for r in used_recipes),
         "data": _joined(_data(r) for r in used_recipes),
         "models": _joined(model_text(r.model) for r in used_recipes),
         "resolution": _joined(f"{r.image_size} px" for r in used_recipes),
@@ -69,15 +70,16 @@ def used_protocol(registry: Registry, entry: Scale) -> dict[str, str]:
 
 
 def model_text(model: ModelSpec) -> str:
-    """A model in a few words."""
+    """A model in a few words, and the released weights that it starts from."""
+    if isinstance(model, ResNetSpec):
+        return f"ResNet {model.variant or list(model.layers or ())} width {model.width} ({model.style})"
+    start = f" from {model.weights}" if model.weights else ""
     if isinstance(model, ViTSpec):
         patch, width, depth, heads, _ = model.sizes
         kind = "hybrid ViT" if model.hybrid else "ViT"
-        return f"{kind} {model.variant or f'depth {depth} width {width} heads {heads}'} patch {patch}"
-    if isinstance(model, ResNetSpec):
-        return f"ResNet {model.variant or list(model.layers or ())} width {model.width} ({model.style})"
+        return f"{kind} {model.variant or f'depth {depth} width {width} heads {heads}'} patch {patch}{start}"
     assert isinstance(model, LibraryModelSpec)
-    return f"{model.family} {model.name}"
+    return f"{model.family} {model.name}{start}"
 
 
 def _data(recipe: Recipe) -> str:
@@ -88,10 +90,12 @@ def _data(recipe: Recipe) -> str:
 
 def _optimisation(recipe: Recipe) -> str:
     train = recipe.train
+    warmup = f", warm-up {train.warmup_steps:,} steps" if train.warmup_steps else ""
     clip = f", clip {train.clip_norm:g}" if train.clip_norm else ""
     smooth = f", label smoothing {train.label_smoothing:g}" if train.label_smoothing else ""
     rate = f"lr {train.lr:g}" if train.lr is not None else "lr chosen on the dev split"
-    return f"{train.optimizer}, {rate}, decay {train.weight_decay:g}, {train.schedule}{clip}{smooth}"
+    average = f", averaged weights ({train.polyak:g})" if train.polyak else ""
+    return f"{train.optimizer}, {rate}, decay {train.weight_decay:g}, {train.schedule}{warmup}{clip}{smooth}{average}"
 
 
 def _length(recipe: Recipe) -> str:
@@ -123,7 +127,7 @@ def _compute(used: Iterable[Recipe], seeds: int) -> str:
         )
         if macs is None:
             return ""
-        total += training_flops(macs, recipe.steps * recipe.train.batch_size)
+        total += training_flops(macs, recipe.total_steps * recipe.train.batch_size)
     return f"{seeds * total / 1e18:.2g} exaFLOPs"
 
 

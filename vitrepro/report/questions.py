@@ -39,26 +39,37 @@ def answers(claim: Claim, paper: Paper | None, verdicts: Sequence[VerdictEntry])
         _data(claim, paper),
         _obtained(claim, verdicts),
     )
-    return list(zip(QUESTIONS, told, strict=True))
+    return [(question, _sentence(answer)) for question, answer in zip(QUESTIONS, told, strict=True)]
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
+def _part(text: str) -> str:
+    """What a file says, as a part of a longer sentence."""
+    return text.removesuffix(".")
 
 
 def _code(claim: Claim, paper: Paper | None) -> str:
     work = [w for w in claim.needs.work if w != "arithmetic"]
     if claim.needs.work and not work:
         return "None is needed: the statement is checked on printed numbers."
-    if paper is None or not paper.code or not work:
+    if paper is None or not work:
         return _unknown(claim)
+    if not paper.code:
+        return "No public code is known."
     parts = []
     for kind in work:
         by_authors = [c.repository for c in paper.code if kind in c.covers and c.by == "authors"]
         by_others = [c.repository for c in paper.code if kind in c.covers and c.by == "others"]
         whose = "by the authors" if by_authors else "by others only" if by_others else ""
         parts.append(f"{kind}: {'yes, ' + whose if whose else 'no'}")
-    return "; ".join(parts) + "."
+    return "; ".join(parts)
 
 
 def _whose(claim: Claim, paper: Paper | None) -> str:
-    if paper is None or not paper.code or not claim.needs.work:
+    if paper is None or not claim.needs.work:
         return _unknown(claim)
     if set(claim.needs.work) == {"arithmetic"}:
         return "None is needed."
@@ -66,15 +77,15 @@ def _whose(claim: Claim, paper: Paper | None) -> str:
     if not used:
         return "No public implementation of this part is known."
     listed = ", ".join(f"{c.repository} ({c.by})" for c in used)
-    return f"{len(used)}: {listed}."
+    return f"{len(used)}: {listed}"
 
 
 def _framework(claim: Claim, paper: Paper | None) -> str:
     if paper is None:
         return _unknown(claim)
     used = dict.fromkeys(f"{c.framework} ({c.repository})" for c in _relevant(claim, paper))
-    told = [paper.framework] if paper.framework else []
-    return " ".join([*told, *(["In use: " + ", ".join(used) + "."] if used else [])]) or _unknown(claim)
+    told = [_sentence(paper.framework)] if paper.framework else []
+    return " ".join([*told, *(["In use: " + ", ".join(used)] if used else [])]) or _unknown(claim)
 
 
 def _baselines(claim: Claim, paper: Paper | None) -> str:
@@ -85,9 +96,9 @@ def _baselines(claim: Claim, paper: Paper | None) -> str:
     parts = []
     for name in claim.needs.baselines:
         known = paper.weights.get(name)
-        shown = known.title if known else name
-        parts.append(f"{shown}: {', '.join(known.names) if known and known.names else 'never released'}")
-    return "; ".join(parts) + "."
+        names = ", ".join(known.names) or "never released" if known else "not recorded"
+        parts.append(f"{known.title if known else name}: {names}")
+    return "; ".join(parts)
 
 
 def _settings(claim: Claim, paper: Paper | None) -> str:
@@ -97,10 +108,10 @@ def _settings(claim: Claim, paper: Paper | None) -> str:
     if set(needs.work) <= {"arithmetic", "model"}:
         given = f"Nothing is trained for it ({needs.recipe})." if needs.recipe else "Nothing is trained for it."
     else:
-        given = f"Given in {needs.recipe}." if needs.recipe else "Not recorded where they stand."
-    guessed = f" Not said, so guessed: {'; '.join(needs.unstated)}." if needs.unstated else ""
+        given = f"Given in {_part(needs.recipe)}." if needs.recipe else "Not recorded where they stand."
+    guessed = f" Not said, so guessed: {'; '.join(map(_part, needs.unstated))}." if needs.unstated else ""
     known = paper.differences if paper else {}
-    apart = [f"{d}: {known[d].text} / {known[d].code}" for d in needs.differences if d in known]
+    apart = [f"{d}: {_part(known[d].text)} / {_part(known[d].code)}" for d in needs.differences if d in known]
     code = f" The released code differs or fills in: {'; '.join(apart)}." if apart else ""
     return given + guessed + code
 
@@ -113,7 +124,7 @@ def _randomness(claim: Claim, paper: Paper | None) -> str:
     behind = f"The reported values stand for {', '.join(map(str, runs))} runs{spread}." if runs else ""
     if not runs and claim.reported:
         behind = f"The source does not say how many runs stand behind its values{spread}."
-    told = paper.randomness if paper else ""
+    told = _sentence(paper.randomness) if paper and paper.randomness else ""
     return " ".join(part for part in (told, behind) if part) or _unknown(claim)
 
 
@@ -130,14 +141,15 @@ def _data(claim: Claim, paper: Paper | None) -> str:
     parts = []
     for name in claim.needs.data:
         known = paper.data.get(name)
-        parts.append(f"{known.title}: {known.access}{' (' + known.note + ')' if known.note else ''}" if known else name)
-    return "; ".join(parts) + "."
+        note = f" ({_part(known.note)})" if known and known.note else ""
+        parts.append(f"{known.title}: {known.access}{note}" if known else name)
+    return "; ".join(parts)
 
 
 def _obtained(claim: Claim, verdicts: Sequence[VerdictEntry]) -> str:
     parts = [f"{len(e.cells)} value{'s' if len(e.cells) > 1 else ''} of others ({e.by})" for e in claim.elsewhere]
     parts += [f"here at scale {v.scale}: {v.outcome}" for v in verdicts]
-    return "; ".join(parts) + "." if parts else "No other value is recorded, and nothing was run here yet."
+    return "; ".join(parts) or "No other value is recorded, and nothing was run here yet."
 
 
 def _relevant(claim: Claim, paper: Paper) -> list[Code]:

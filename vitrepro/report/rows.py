@@ -65,7 +65,7 @@ def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
     digits = {"value": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f"}.get(finding.form, ".6g")
     value = format(finding.measured, digits)
     text = f"{value} {interval_text(finding.interval)}" if finding.interval else value
-    text = f"{finding.label}: {text}"
+    text = f"{finding.label}: {'more than ' if finding.measured_open else ''}{text}"
     if len(findings) > 1:
         agree = sum(f.outcome is finding.outcome for f in findings)
         text += f" ({agree} of {len(findings)} {finding.outcome.value})"
@@ -76,7 +76,7 @@ def reported_text(claim: Claim, scale: str | None, finding: Finding | None) -> s
     """The reported number that the finding is held against, or the cells behind an ordering."""
     if finding is not None and finding.reported is not None:
         sign = {"at_least": "at least ", "at_most": "at most "}.get(_direction(claim, scale, finding), "")
-        return f"{sign}{finding.reported:g}"
+        return f"{'more than ' if finding.reported_open else sign}{finding.reported:g}"
     if claim.reported is None:
         return "in words"
     cells = [f"{name} {cell.value:g}" for name, cell in claim.reported.cells.items()]

@@ -12,7 +12,7 @@ from vitrepro.literal import evaluate
 from vitrepro.plan import Choice
 from vitrepro.report.protocol import side_by_side
 from vitrepro.report.questions import answers
-from vitrepro.report.terminal import cell_row, table
+from vitrepro.report.terminal import all_digits, cell_row, table
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import VerdictEntry
 
@@ -28,7 +28,7 @@ def describe(
     """Print statement, source, cells, protocol and deviations, the eight questions, scales, verdicts stored.
 
     Args:
-        only_cell: of the reported cells, show this one.
+        only_cell: of the reported cells, and of what others report, show this one.
     """
 
     def say(text: str = "") -> None:
@@ -45,8 +45,10 @@ def describe(
             table(("reported", claim.reported.unit, "sd", "runs", "n"), [cell_row(n, c) for n, c in cells.items()])
         )
     for other in claim.elsewhere:
-        values = ", ".join(f"{n} {' / '.join(f'{v:g}' for v in vs)}" for n, vs in other.cells.items())
-        say(f"  Elsewhere: {other.by}: {values}{'. ' + other.note if other.note else ''}")
+        named = {n: " / ".join(map(all_digits, vs)) for n, vs in other.cells.items() if only_cell in (None, n)}
+        values = ", ".join(f"{n} {v}" for n, v in named.items())
+        if values:
+            say(f"  Elsewhere: {other.by}: {values}{'. ' + other.note if other.note else ''}")
 
     headings, rows = side_by_side(claim, registry)
     if rows:

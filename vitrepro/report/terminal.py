@@ -48,10 +48,17 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | N
 def cell_row(name: str, cell: Cell) -> tuple[str, ...]:
     """Name, value with its printed digits, deviation, number of runs, test images."""
     digits = cell.decimals if cell.decimals is not None and cell.decimals >= 0 else None
-    value = f"{cell.value:.{digits}f}" if digits is not None else f"{cell.value:.17g}"
-    value = value if digits is not None or float(f"{cell.value:g}") != cell.value else f"{cell.value:g}"
-    deviation = "" if cell.sd is None else f"{cell.sd:.{digits}f}" if digits is not None else f"{cell.sd:g}"
+    value, deviation = (
+        "" if number is None else f"{number:.{digits}f}" if digits is not None else all_digits(number)
+        for number in (cell.value, cell.sd)
+    )
     return name, value, deviation, str(cell.runs or ""), f"{cell.n:,}" if cell.n else ""
+
+
+def all_digits(value: float) -> str:
+    """The shortest text that reads back as this number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value).removesuffix(".0")
 
 
 def counts(outcomes: Sequence[str]) -> str:

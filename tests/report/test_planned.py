@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import pytest
+from fake_store import Lab, claim, counting, ordering, sizes
+from hypothesis import given
+from hypothesis import strategies as st
+from paper_cases import lines, printed
+
+from vitrepro import budget
+from vitrepro.budget import Clock
+from vitrepro.cli import parse_budget
+from vitrepro.cost import Timings
+from vitrepro.plan import ClaimPlan, Run
+from vitrepro.recipe import MeasureName
+from vitrepro.report import planned
+from vitrepro.report.planned import CostedPlans, Picked, as_json, cost_plans, print_plans
+from vitrepro.verdict import cannot_pass
+
+ID = "vit/t8-none-worse"
+MEASURE = get_args(MeasureName)[0]
+TREND = {"larger_gain": ["vit-n100", "vit-n1000"], "than": ["resnet-n100", "resnet-n1000"]}
+
+
+@dataclass
+class Told(Clock):
+    """A clock that is told how long runs take.
+
+    Attributes:
+        known: arm -> seconds, of those that were timed.
+        guessed: of all others.
+    """
+
+    known: dict[str, float] = field(default_factory=dict)
+    guessed: float = 10.0
+    timings: Timings = field(default_factory=lambda: Timings([], "", 1))
+
+    def timed(self, run: Run) -> bool:
+        return run.arm in self.known or run.type == "analytic"
+
+    def seconds(self, run: Run) -> float:
+        return self.known.get(run.arm, self.guessed)
+
+
+def picked(lab: Lab, plans: Sequence[ClaimPlan], clock: Clock, seconds: float, slots: int = 1) -> Picked:
+    def stored(run: Run) -> bool:
+        return lab.store.state(run.id) == "finished"
+
+    return budget.pick(plans, clock.seconds, stored=stored, slots=slots, budget_seconds=seconds)
+
+
+def shown(made: CostedPlans, chosen: Picked | None = None, seconds: float | None = None) -> list[str]:
+    return lines(printed(lambda out: print_plans(out, made, chosen, ("cpu", "cpu"), seconds)))
+
+
+def with_trend(lab: Lab) -> list[ClaimPlan]:
+    """The six runs of an ordering and the twelve of a trend."""
+    lab.design(sizes())
+    lab.say(claim("vit/f4-data", "trend", TREND, experiment="training-sizes"))
+    return [lab.plan(ID), lab.plan("vit/f4-data")]
+
+
+def with_literal(lab: Lab) -> ClaimPlan:
+    expect = {"checks": {"above": {"that": "@b > @a"}}}
+    reported = {"unit": "%", "cells": {"a": 1, "b": 2}}
+    lab.say(claim("vit/printed", "ordering", {}, scales={"literal": {"expect": expect}}, reported=reported))
+    return lab.plan("vit/printed")
+
+
+def with_none(lab: Lab) -> ClaimPlan:
+    lab.say(claim("vit/private", "ordering", {}, scales={"paper": {"infeasible": "private data"}}))
+    return lab.plan("vit/private")
+
+
+# --- what plans cost ----------------------------------------------------------------------------
+
+
+def test_runs_that_are_stored_cost_nothing_and_those_that_claims_share_are_counted_once(lab: Lab):
+    lab.verify(ID, {"none": [640, 650, 645], "learned-1d": [740, 745, 738]}, skip=2)
+    lab.say(ordering(by=2.0, id="vit/same-runs"))
+    plans = [lab.plan(ID), lab.plan("vit/same-runs")]
+    made = cost_plans(plans, lab.store, Told(known={"none": 3.0, "learned-1d": 5.0}), 1)
+    assert [c.cost.runs for c in made.plans] == [2, 2]
+    assert made.to_run == 2
+    assert [c.seconds for c in made.plans] == [8.0, 8.0]
+    assert made.seconds == 8.0
+    assert sorted(made.plans[0].states.values()) == ["absent"] * 2 + ["finished"] * 4
+    rows = shown(made)
+    assert sum("6 (4 stored)" in row for row in rows) == 2
+    assert "In all 2 runs to do on 2 slots (cpu); runs that claims share are counted once." in rows
+
+
+def test_slots_share_the_runs_and_one_run_is_never_split(lab: Lab):
+    plans = [lab.plan(ID)]
+    clock = Told(known={"none": 4.0, "learned-1d": 6.0})
+    assert cost_plans(plans, lab.store, clock, 2).seconds == 15.0
+    assert cost_plans(plans, lab.store, clock, 100).seconds == 6.0
+
+
+def test_a_time_is_marked_as_rough_unless_all_of_its_models_were_timed(lab: Lab):
+    plans = with_trend(lab)
+    clock = Told(known={"none": 4.0, "learned-1d": 6.0})
+    made = cost_plans(plans, lab.store, clock, 1)
+    assert [c.rough for c in made.plans] == [False, True]
+    assert made.rough
+    rows = shown(made)
+    assert " 30 s" in next(r for r in rows if r.startswith(ID))
+    assert " ~2 min 0 s" in next(r for r in rows if r.startswith("vit/f4-data"))
+    assert "Time: ~2 min 30 s." in rows
+    assert any(r.startswith("~: some of these models were never timed on this machine") for r in rows)
+    known = shown(cost_plans(plans[:1], lab.store, clock, 1))
+    assert "Time: about 30 s, from throughput measured here." in known
+    assert "~" not in "".join(known)
+
+
+def test_a_time_that_nothing_tells_is_a_question_mark_and_null(lab: Lab):
+    plans = [lab.plan(ID)]
+    clock = Told(guessed=math.inf)
+    made = cost_plans(plans, lab.store, clock, 1)
+    chosen = picked(lab, plans, clock, 60)
+    rows = shown(made, chosen, 60)
+    assert f"{ID} cpu ?" in rows
+    document = as_json(made, chosen)
+    assert document["plans"][0]["seconds"] is None
+    assert document["total"]["seconds"] is None
+    assert document["left_out"] == [{"claim": ID, "scale": "cpu", "added_seconds": None}]
+    json.dumps(document, allow_nan=False)
+
+
+def test_printed_cells_need_no_run_and_no_time(lab: Lab):
+    made = cost_plans([with_literal(lab)], lab.store, Told(), 1)
+    rows = shown(made)
+    assert "vit/printed literal none, printed cells none" in rows
+    assert "Nothing is left to run; these verdicts cost nothing." in rows
+
+
+def test_a_claim_that_cannot_be_checked_here_says_why_and_is_no_verdict_for_nothing(lab: Lab):
+    rows = shown(cost_plans([with_none(lab)], lab.store, Told(), 1))
+    assert "vit/private INFEASIBLE paper: private data" in rows
+    assert "None can be checked here." in rows
+    assert not any("these verdicts" in row for row in rows)
+
+
+def test_all_stored_leaves_nothing_to_run(verified: Lab):
+    rows = shown(cost_plans([verified.plan(ID)], verified.store, Told(), 1), None, 60)
+    assert "Nothing is left to run; these verdicts cost nothing." in rows
+    assert any("6 (6 stored)" in row for row in rows)
+
+
+def test_plans_over_the_budget_are_said_to_be_if_none_were_picked(lab: Lab):
+    made = cost_plans([lab.plan(ID)], lab.store, Told(), 1)
+    assert "Over the budget of 20 s: verify would run what fits." in shown(made, None, 20)
+    assert not any("Over" in row for row in shown(made, None, 60))
+
+
+# --- which fit into a budget --------------------------------------------------------------------
+
+
+def test_what_fits_is_listed_cheapest_first_with_what_it_adds_and_what_is_left_out(lab: Lab):
+    plans = [*with_trend(lab), with_literal(lab), with_none(lab)]
+    clock = Told(known={"none": 4.0, "learned-1d": 6.0})
+    made = cost_plans(plans, lab.store, clock, 1)
+    chosen = picked(lab, plans, clock, 100)
+    rows = shown(made, chosen, 100)
+    start = rows.index("Within 1 min 40 s, the cheapest verdict first")
+    assert rows[start + 3 : start + 5] == ["1 vit/printed literal nothing at once", f"2 {ID} cpu 30 s 30 s"]
+    left = rows[rows.index("Does not fit") :]
+    assert "vit/f4-data cpu ~2 min 0 s" in left
+    assert not any("vit/private" in row for row in rows[start:])
+    document = as_json(made, chosen)
+    assert [(f["claim"], f["added_seconds"], f["until_seconds"]) for f in document["fits"]] == [
+        ("vit/printed", 0.0, 0.0),
+        (ID, 30.0, 30.0),
+    ]
+    assert document["left_out"] == [{"claim": "vit/f4-data", "scale": "cpu", "added_seconds": 120.0}]
+    assert "fits" not in as_json(made, None)
+
+
+def test_a_rough_time_is_marked_in_what_it_adds_and_in_every_sum_after_it(lab: Lab):
+    plans = with_trend(lab)
+    clock = Told(known=dict.fromkeys(("none", "learned-1d"), 40.0), guessed=1.0)
+    rows = shown(cost_plans(plans, lab.store, clock, 1), picked(lab, plans, clock, 600), 600)
+    assert "1 vit/f4-data cpu ~12 s ~12 s" in rows
+    assert f"2 {ID} cpu 4 min 0 s ~4 min 12 s" in rows
+
+
+def test_the_command_names_what_is_left_to_run_at_its_scale_and_within_the_budget(lab: Lab):
+    plans = [*with_trend(lab), with_literal(lab)]
+    clock = Told()
+    made = cost_plans(plans, lab.store, clock, 1)
+    rows = shown(made, picked(lab, plans, clock, 7200), 7200)
+    command = f"vitrepro verify {ID} vit/f4-data --scale cpu --budget 120m"
+    assert rows[-1] == f"To run them, with the other options as here: {command}"
+
+
+def test_the_command_names_no_scale_where_it_would_be_another_for_some(lab: Lab):
+    plans = with_trend(lab)
+    lab.say(claim("vit/f4-data", "trend", TREND, experiment="training-sizes", scale="quick"))
+    plans[1] = lab.plan("vit/f4-data")
+    rows = shown(cost_plans(plans, lab.store, Told(), 1), picked(lab, plans, Told(), 7200), 7200)
+    assert rows[-1].endswith(f"verify {ID} vit/f4-data --budget 120m")
+
+
+def test_a_check_without_a_scale_does_not_keep_the_scale_of_the_others_out_of_the_command(lab: Lab):
+    lab.design(counting())
+    cells = {"b16": {"arm": "b16", "quantity": "depth", "tolerance": 0}}
+    reported = {"unit": "layers", "cells": {"b16": 12}}
+    lab.say(claim("vit/t1", "exact", {"cells": cells}, experiment="model-sizes", reported=reported))
+    plans = [lab.plan(ID), lab.plan("vit/t1")]
+    rows = shown(cost_plans(plans, lab.store, Told(), 1), picked(lab, plans, Told(), 7200), 7200)
+    assert rows[-1].endswith(f"verify vit/t1 {ID} --scale cpu --budget 120m")
+    rows = shown(cost_plans(plans[1:], lab.store, Told(), 1), picked(lab, plans[1:], Told(), 7200), 7200)
+    assert rows[-1].endswith("verify vit/t1 --budget 120m")
+
+
+@given(st.one_of(st.integers(1, 10**5).map(float), st.integers(1, 5000).map(lambda n: n / 10)))
+def test_the_budget_of_the_command_reads_back_as_it_was_given(seconds: float):
+    assert parse_budget(planned._option(seconds)) == pytest.approx(seconds)
+
+
+# --- no PASS to be expected ---------------------------------------------------------------------
+
+
+def doubt(lab: Lab, *settings: str, seeds: int | None = None, of: str = ID) -> str | None:
+    plan = lab.plan(of, settings, seeds)
+    return cannot_pass(plan.claim, plan.choice.scale, plan.runs, plan.registered_seeds)
+
+
+def test_fewer_seeds_than_registered_cannot_pass(lab: Lab):
+    assert doubt(lab) is None
+    assert doubt(lab, seeds=3) is None
+    assert doubt(lab, seeds=5) is None
+    assert doubt(lab, seeds=2) == "cannot PASS: 2 of 3 registered seeds decide nothing"
+
+
+def test_part_of_the_test_set_cannot_pass_but_all_of_it_can(lab: Lab):
+    assert doubt(lab, "data.test_images=32") == "cannot PASS: 32 test images are part of the test set"
+    experiment = lab.experiments["position-embeddings"]
+    for images, found in ((797, None), (796, "cannot PASS: 796 test images are part of the test set")):
+        base = {**experiment.base, "data": {"name": "digits", "test_images": images}}
+        lab.design(experiment.model_dump() | {"base": base})
+        assert doubt(lab) == found
+
+
+def test_a_recipe_changed_by_hand_cannot_pass(lab: Lab):
+    assert doubt(lab, "train.lr=0.5") == "cannot PASS: the recipe is changed by hand"
+    assert doubt(lab, "train.lr=0.001") is None  # as it is registered
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        (
+            {"arm": "none", "metric": MEASURE, "above": 0.5},
+            "cannot PASS: a measure of one seed has no interval",
+        ),
+        (
+            {"greater": "learned-1d", "than": "none", "metric": MEASURE},
+            "cannot PASS: a measure of one seed has no interval",
+        ),
+        ({"greater": "learned-1d", "than": "none"}, None),
+    ],
+)
+def test_a_measure_of_one_seed_cannot_pass_and_top1_of_one_seed_can(lab: Lab, part: dict[str, Any], found: str | None):
+    experiment = lab.experiments["position-embeddings"]
+    lab.say(claim("vit/measure", "ordering", {"all": [part]}))
+    assert doubt(lab, of="vit/measure") is None
+    lab.design(experiment.model_dump() | {"seeds": [0]})
+    assert doubt(lab, of="vit/measure") == found
+
+
+def test_what_cannot_pass_is_noted_beside_the_plan_after_it_and_in_the_choice(lab: Lab):
+    plans = [lab.plan(ID, seeds=1)]
+    made = cost_plans(plans, lab.store, Told(), 1)
+    rows = shown(made, picked(lab, plans, Told(), 60), 60)
+    note = "cannot PASS: 1 of 3 registered seeds decide nothing"
+    assert next(r for r in rows if r.startswith(ID)).endswith(note)
+    assert f"No PASS is possible as planned: {ID}; see the notes." in rows
+    assert any(r.startswith(f"1 {ID} cpu") and r.endswith("cannot PASS") for r in rows)
+    assert as_json(made, None)["plans"][0]["cannot_pass"] == note
+
+
+def test_a_doubt_is_told_even_if_nothing_is_left_to_run(lab: Lab):
+    lab.verify(ID, {"none": [640], "learned-1d": [740]})
+    rows = shown(cost_plans([lab.plan(ID, seeds=1)], lab.store, Told(), 1))
+    assert "Nothing is left to run; these verdicts cost nothing." in rows
+    assert f"No PASS is possible as planned: {ID}; see the notes." in rows
+
+
+def test_a_doubt_at_one_scale_is_not_hidden_by_another_scale_of_the_claim(lab: Lab):
+    at_cpu = lab.plan(ID, seeds=1)
+    entry = lab.claims[ID].model_dump()["scales"]["cpu"]
+    lab.say(ordering(scales={"quick": entry}))
+    plans = [at_cpu, lab.plan(ID)]
+    rows = shown(cost_plans(plans, lab.store, Told(), 1), picked(lab, plans, Told(), 600), 600)
+    assert any(r.startswith(f"1 {ID} cpu") and r.endswith("cannot PASS") for r in rows)
+    assert any(r.startswith(f"2 {ID} quick") and not r.endswith("cannot PASS") for r in rows)
+
+
+def test_what_cannot_pass_does_not(lab: Lab):
+    for settings, seeds in (([], 1), (["train.lr=0.5"], 3)):
+        assert doubt(lab, *settings, seeds=seeds) is not None
+        lab.verify(ID, {"none": [100] * seeds, "learned-1d": [790] * seeds}, settings=settings)
+        ((entry,), _) = lab.store.verdicts()
+        assert entry.outcome == "INCONCLUSIVE"
+
+
+def test_as_json_names_every_run_with_its_state_and_what_was_changed(lab: Lab):
+    plan = lab.plan(ID, ["train.lr=0.5"])
+    (document,) = as_json(cost_plans([plan], lab.store, Told(), 1), None)["plans"]
+    assert [r["run_id"] for r in document["runs"]] == [r.id for r in plan.runs]
+    assert {r["state"] for r in document["runs"]} == {"absent"}
+    assert document["deviations"] == ["train.lr 0.5, registered 0.001"]
+    assert document["seconds_are_rough"] is True
+    assert document["to_run"] == 6
