@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vitrepro.spec import Claim, Reported, Scale
+from vitrepro.spec import Cell, Claim, Reported, Scale
 from vitrepro.store import VerdictEntry
 
 
@@ -17,6 +17,13 @@ def claim_changes(entry: VerdictEntry, claim: Claim, scale: Scale) -> Iterator[s
     if not found and claim.hash != entry.claim_hash:
         yield "the claim file changed, but neither what is expected at this scale nor what is reported"
     yield from earlier_changes(entry, claim, scale)
+
+
+def cell_changes(entry: VerdictEntry, cells: Mapping[str, Cell]) -> Iterator[str]:
+    """Where the printed numbers that a literal verdict rests on are others now."""
+    if entry.cells:
+        was, now = ({a: c.model_dump(mode="json") for a, c in some.items()} for some in (entry.cells, cells))
+        yield from (sentence(*d) for d in differences(was, now))
 
 
 def earlier_changes(entry: VerdictEntry, claim: Claim, scale: Scale) -> Iterator[str]:

@@ -168,6 +168,8 @@ def choose_scale(
         problem = entry.infeasible or why_not(wanted or "paper", entry)
         if problem is None:
             return Choice(claim, "any", entry, {})
+        if wanted is None and claim.scales.literal is not None:
+            return Choice(claim, "literal", claim.scales.literal, {"any": problem})
         return Choice(claim, None, entry, {"any": problem})
     for scale in (wanted,) if wanted else SCALES:
         entry_or_none = claim.scales.entry(scale)

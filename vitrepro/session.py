@@ -112,8 +112,9 @@ def make_plans(
     else:
         plans = [expand(choose(claim, next(iter(request.scales), None))) for claim in chosen]
     trains = any(run.type == "train" for p in plans for run in p.runs)
-    if not trains and any(p.runs for p in plans) and (request.seeds is not None or request.precision != "auto"):
-        raise UsageError("--seeds and --precision: these claims are counted, nothing is trained")
+    changed = request.seeds is not None or request.precision != "auto" or request.overrides
+    if not trains and changed and any(p.runs or p.checked for p in plans):
+        raise UsageError("--seeds, --precision and --set: nothing is trained for these claims")
     return plans
 
 
@@ -186,6 +187,7 @@ def entry_of(claim_plan: ClaimPlan, decided: Verdict) -> VerdictEntry:
         outcome=decided.outcome.value,
         reason=decided.reason,
         judged_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        cells={address: cell for c in claim_plan.checked for address, cell in c.cells.items()},
     )
 
 

@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError
 
 from vitrepro.errors import StoreError
 from vitrepro.record import Deviation, Measured, Predictions, Record, Stored, TrainResult, run_identity
-from vitrepro.spec import ClaimId, Reported, Scale
+from vitrepro.spec import Cell, ClaimId, Reported, Scale
 
 RunState = Literal["finished", "failed", "running", "interrupted", "absent"]
 
@@ -78,6 +78,7 @@ class VerdictEntry(Stored):
     outcome: str
     reason: str
     judged_at: str
+    cells: dict[str, Cell] = Field(default_factory=dict, description="printed numbers it was held against, by address")
     earlier: tuple[Earlier, ...] = ()
 
     @property

@@ -91,11 +91,13 @@ def test_a_whole_row_that_stands_in_another_claim_too_is_found():
     assert repeats(one, three) == []
 
 
-def test_a_single_number_counts_as_copied_only_with_many_digits_and_within_its_claim():
+def test_a_single_number_counts_as_copied_only_with_many_digits_and_within_its_source_and_test_set():
     cells = {"a": {"value": FULL, "n": PETS}, "b": {"value": FULL, "n": PETS}, "c": {"value": 12.5, "n": PETS}}
     cells |= {"d": {"value": 12.5, "n": PETS}}  # two decimals and fewer may be chance
-    other = value("j/other", {"x": {"value": FULL, "n": PETS}})
+    other = value("j/other", {"x": {"value": FULL, "n": PETS + 1}})
     assert repeats(value("j/v", cells), other) == [("j/v/a", "j/v/b")]
+    same = value("j/same", {"x": {"value": FULL, "n": PETS}})
+    assert repeats(value("j/one", {"a": {"value": FULL, "n": PETS}}), same) == [("j/one/a", "j/same/x")]
 
 
 def test_numbers_without_a_number_of_images_are_no_rows_of_accuracies():

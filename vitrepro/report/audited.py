@@ -94,25 +94,27 @@ def rows(claim: Claim) -> dict[str, dict[str, Cell]]:
         return made
     for name, cell in claim.reported.cells.items():
         glob = next((g for g in claim.reported.n or {} if fnmatch.fnmatchcase(name, g)), None)
-        column = glob.lstrip("*").lstrip("-") if glob and glob.startswith("*") else ""
-        row = name.removesuffix(column).rstrip("-") if column else name
-        made[row][column] = cell
+        start = glob.strip("*").lstrip("-") if glob and glob.startswith("*") else ""
+        at = name.rfind(start) if start else len(name)
+        made[name[:at].rstrip("-")][name[at:]] = cell
     return made
 
 
 def _copies(chosen: Sequence[Claim]) -> Iterator[Copy]:
-    """Rows that repeat another one: whole rows anywhere, single numbers within their own claim."""
+    """Rows that repeat another one: whole rows anywhere, single numbers within their own source and test set."""
     whole: dict[str, dict[str, float]] = {}
+    single: dict[tuple[str, int], dict[str, dict[str, float]]] = defaultdict(dict)
     for claim in chosen:
-        single: dict[str, dict[str, float]] = {}
         for row, columns in rows(claim).items():
-            values = {column: cell.value for column, cell in columns.items() if cell.n is not None}
-            if len(values) > 1:
-                whole["/".join(part for part in (claim.id, row) if part)] = values
-            elif values:
-                single[f"{claim.id}/{row}"] = {"value": next(iter(values.values()))}
-        fine = {row: v for row, v in single.items() if audit.shown_decimals(v["value"]) > 2}  # or chance explains it
-        yield from audit.copies(fine)
+            cells = {column: cell for column, cell in columns.items() if cell.n is not None}
+            name = "/".join(part for part in (claim.id, row) if part)
+            if len(cells) > 1:
+                whole[name] = {column: cell.value for column, cell in cells.items()}
+            for cell in cells.values() if len(cells) == 1 else ():
+                if audit.shown_decimals(cell.value) > 2:  # or chance explains it
+                    single[claim.source.paper, cell.n or 0][name] = {"value": cell.value}
+    for numbers in single.values():
+        yield from audit.copies(numbers)
     yield from audit.copies(whole)
 
 

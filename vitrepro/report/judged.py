@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from vitrepro import verdict
-from vitrepro.changes import claim_changes, differences, sentence
+from vitrepro.changes import cell_changes, claim_changes, differences, sentence
 from vitrepro.claims import Registry, arm_names, arms_of, recipes
 from vitrepro.literal import evaluate
 from vitrepro.plan import Run
@@ -71,7 +71,9 @@ def _rejudge(registry: Registry, store: Store, entry: VerdictEntry) -> Judged:
 
     changes = list(claim_changes(entry, claim, scale))
     if isinstance(scale.expect, LiteralExpect):
-        found = verdict.judge_literal(claim, evaluate(scale.expect, registry.cells(claim)))
+        checked = evaluate(scale.expect, registry.cells(claim))
+        found = verdict.judge_literal(claim, checked)
+        changes += cell_changes(entry, {address: cell for c in checked for address, cell in c.cells.items()})
         return Judged(entry, claim, scale, found, measured, (*changes, *_outcome_change(entry, found)))
     if scale.infeasible is not None or scale.experiment is None or scale.expect is None:
         found = dataclasses.replace(verdict.infeasible(claim, scale.infeasible or ""), scale=entry.scale)
