@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -24,13 +25,14 @@ from verdict_cases import (
     value,
 )
 
-from vitrepro import stats
+from vitrepro import literal, stats
 from vitrepro.arrays import Bools
+from vitrepro.claims import find_cell
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Deviation, Measured, Predictions
-from vitrepro.spec import Claim
-from vitrepro.verdict import Finding, Outcome, Verdict, cannot_pass, combine, infeasible, judge
+from vitrepro.spec import Claim, LiteralExpect
+from vitrepro.verdict import Finding, Outcome, Verdict, cannot_pass, combine, infeasible, judge, judge_literal
 
 PASS, FAIL, EXCEEDS, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.EXCEEDS, Outcome.INCONCLUSIVE
 FEWER_STEPS = Deviation(path="train.steps", used="100", registered="1000")
@@ -576,6 +578,202 @@ def test_what_is_not_a_number_cannot_be_recorded():
     for broken in (float("nan"), float("inf")):
         with pytest.raises(ValidationError):
             AnalyticResult(quantities={"depth": broken})
+
+
+# --- measures of trained models -----------------------------------------------------------------
+
+MEASURE = "attention_low_max"
+
+
+def measuring(arm: str, values: Iterable[float], percents: Iterable[float] = (80, 81, 82, 83), who: int = 0):
+    """Trained runs of an arm, one per value of a measure, with these accuracies."""
+    values = list(values)
+    measured = trained(arm, right(list(percents)[: len(values)], who=who))
+    made = []
+    for m, x in zip(measured, values, strict=True):
+        assert m.record is not None
+        result = m.record.result.model_copy(update={"measures": {MEASURE: x, "attention_low_min": -x}})
+        made.append(dataclasses.replace(m, record=m.record.model_copy(update={"result": result})))
+    return made
+
+
+def bound(**side: float) -> Claim:
+    return claim("ordering", {"all": [{"arm": "a", "metric": MEASURE, **side}]})
+
+
+def measured_gap(by: float = 0.0) -> Claim:
+    return claim("ordering", {"all": [{"greater": "a", "than": "b", "metric": MEASURE, "by": by}]})
+
+
+seed_values = st.lists(st.floats(-2, 2), min_size=2, max_size=4, unique=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed_values, st.floats(-2, 2))
+def test_a_bound_on_a_measure_is_scipys_t_interval_over_seeds(values: list[float], edge: float):
+    verdict = judged(bound(above=edge), measuring("a", values))
+    f = finding(verdict)
+    ends = scipy.stats.ttest_1samp(values, edge).confidence_interval(0.95)
+    assert f.interval is not None
+    assert (f.interval.low, f.interval.high) == pytest.approx((ends.low, ends.high), abs=1e-9)
+    assert f.measured == pytest.approx(np.mean(values))
+    expected = PASS if ends.low > edge else FAIL if ends.high < edge else INCONCLUSIVE
+    assert verdict.outcome is expected
+    mirror = {PASS: FAIL, FAIL: PASS, INCONCLUSIVE: INCONCLUSIVE}
+    assert judged(bound(below=edge), measuring("a", values)).outcome is mirror[expected]
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed_values, seed_values, st.floats(0, 1))
+def test_a_gap_between_measures_is_scipys_welch_interval(first: list[float], second: list[float], by: float):
+    f = finding(judged(measured_gap(by), measuring("a", first) + measuring("b", second, who=1)))
+    ends = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert f.interval is not None
+    assert (f.interval.low, f.interval.high) == pytest.approx((ends.low, ends.high), abs=1e-9)
+    assert f.measured == pytest.approx(np.mean(first) - np.mean(second))
+    assert f.outcome is (PASS if ends.low > by else FAIL if ends.high < by else INCONCLUSIVE)
+
+
+def test_one_seed_of_a_measure_decides_nothing():
+    for asked, values in ((bound(above=0.1), [9.0]), (measured_gap(), [9.0])):
+        verdict = judged(asked, measuring("a", values) + measuring("b", [0.1], who=1))
+        assert verdict.outcome is INCONCLUSIVE
+        assert "two seeds or more are needed for an interval" in verdict.reason
+
+
+def test_a_measure_of_a_model_that_guesses_decides_nothing():
+    arms = measuring("a", [0.9, 0.91, 0.92], percents=(10, 10.1, 9.9)) + measuring("b", [0.1, 0.11, 0.12], who=1)
+    for asked in (bound(above=0.5), bound(below=0.5), measured_gap()):
+        verdict = judged(asked, arms)
+        assert verdict.outcome is INCONCLUSIVE
+        assert "the model is not above chance" in verdict.reason
+
+
+def test_a_measure_that_the_stored_runs_do_not_have_is_not_run():
+    lacking = trained("a", HIGH)
+    verdict = judged(bound(above=0.5), lacking)
+    assert verdict.outcome is Outcome.NOT_RUN
+    assert f"did not measure {MEASURE} of a" in verdict.reason
+    two_of_three = measuring("a", [0.9, 0.91, 0.92])[:2] + lacking[2:]
+    assert judged(bound(above=0.5), two_of_three).outcome is Outcome.NOT_RUN
+
+
+def test_bounds_and_comparisons_must_all_hold():
+    arms = measuring("a", [0.9, 0.91, 0.92]) + measuring("b", [0.1, 0.11, 0.12], percents=(70, 71, 72), who=1)
+    parts = [
+        {"greater": "a", "than": "b"},
+        {"greater": "a", "than": "b", "metric": MEASURE, "by": 0.5},
+        {"arm": "b", "metric": MEASURE, "below": 0.3},
+        {"arm": "b", "metric": "attention_low_min", "above": -0.3},
+    ]
+    assert judged(claim("ordering", {"all": parts}), arms).outcome is PASS
+    for i, wrong in enumerate(
+        ({"greater": "b", "than": "a"}, {**parts[1], "by": 0.99}, {**parts[2], "below": 0.05}, {**parts[3], "above": 0})
+    ):
+        changed = [*parts[:i], wrong, *parts[i + 1 :]]
+        verdict = judged(claim("ordering", {"all": changed}), arms)
+        assert verdict.outcome is FAIL
+        assert [f.outcome for f in verdict.findings].count(FAIL) == 1
+
+
+def test_a_measure_is_capped_like_an_accuracy():
+    arms = measuring("a", [0.9, 0.91, 0.92])
+    assert judged(bound(above=0.5), arms).outcome is PASS
+    assert judged(bound(above=0.5), arms, [OTHER_RATE]).outcome is INCONCLUSIVE
+    assert judge(bound(above=0.5), "gpu", arms, registered_seeds=5).outcome is INCONCLUSIVE
+
+
+# --- a source's own printed numbers -------------------------------------------------------------
+
+
+def printed(checks: Mapping[str, Any], **cells: float) -> Verdict:
+    """The verdict on checks of these cells, printed to one decimal."""
+    made = Claim.model_validate(
+        {
+            "id": "paper/claim",
+            "source": {"paper": "a paper", "where": "Table 1"},
+            "kind": "ordering",
+            "statement": "It is so.",
+            "reported": {"unit": "%", "decimals": 1, "cells": cells},
+            "scales": {"literal": {"expect": {"checks": checks}}},
+        }
+    )
+    entry = made.scales.literal
+    assert entry is not None
+    assert isinstance(entry.expect, LiteralExpect)
+    return judge_literal(made, literal.evaluate(entry.expect, lambda address: find_cell({}, made, address)))
+
+
+@pytest.mark.parametrize(
+    ("that", "outcome"),
+    [("@a > @b", PASS), ("@b > @a", FAIL), ("@a > @c", INCONCLUSIVE), ("@a == @c", PASS), ("@a == @b", FAIL)],
+)
+def test_a_statement_agrees_with_printed_numbers_disagrees_or_is_hidden_by_rounding(that: str, outcome: Outcome):
+    verdict = printed({"it": {"that": that}}, a=81.4, b=81.3, c=81.4)
+    assert verdict.outcome is outcome
+    assert (verdict.scale, verdict.fidelity, verdict.seeds, verdict.n) == ("literal", "literal", None, None)
+    assert verdict.qualifiers == ("the source's own numbers, nothing measured",)
+    assert {PASS: "agrees with", FAIL: "disagrees with", INCONCLUSIVE: "undecided"}[outcome] in verdict.support
+    assert "reproduced" not in verdict.support
+    f = finding(verdict)
+    assert (f.measured, f.form, f.relation, f.interval) == (
+        81.3 if that[1] == "b" else 81.4,
+        "literal",
+        that[3:-3],
+        None,
+    )
+
+
+def test_a_check_may_mean_that_the_source_exceeds_what_it_says():
+    check = {"that": "@a < @b", "otherwise": "EXCEEDS"}
+    assert printed({"it": check}, a=90, b=80).outcome is EXCEEDS
+    assert printed({"it": check}, a=80, b=90).outcome is PASS
+    assert printed({"it": check}, a=80, b=80).outcome is INCONCLUSIVE
+    assert printed({"it": check, "and": {"that": "@b > 100"}}, a=90, b=80).outcome is FAIL
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome"),
+    [
+        ((1, 1, 1), PASS),
+        ((1, 1, -1), PASS),
+        ((1, 0, 0), INCONCLUSIVE),  # two of three are hidden
+        ((1, -1, 0), INCONCLUSIVE),
+        ((1, -1, -1), FAIL),
+        ((0, -1, -1), FAIL),
+        ((1, 1, -1, -1), FAIL),  # half is not most
+        ((1, 1, -1, 0), INCONCLUSIVE),
+        ((1, 1, 1, -1), PASS),
+    ],
+)
+def test_most_is_more_than_half_whatever_the_rounding_hides(values: tuple[int, ...], outcome: Outcome):
+    cells = {f"c{i}": 80.0 + v for i, v in enumerate(values)}
+    check = {"that": "@{x} > @base", "each": {"x": list(cells)}, "holds": "most"}
+    verdict = printed({"it": check}, base=80.0, **cells)
+    assert verdict.outcome is outcome
+    f = finding(verdict)
+    assert (f.measured, f.reported) == (values.count(1), len(values) / 2)
+    assert f"{values.count(1)} of {len(values)} hold" in verdict.reason
+
+
+def test_all_combinations_of_all_checks_must_hold_and_the_others_are_named():
+    each = {"x": ["a", "b", "c"]}
+    verdict = printed({"it": {"that": "@{x} > 50", "each": each}, "too": {"that": "@c < 1"}}, a=60, b=49, c=50)
+    assert [(f.label, f.outcome) for f in verdict.findings] == [
+        ("it-a", PASS), ("it-b", FAIL), ("it-c", INCONCLUSIVE), ("too", FAIL)
+    ]  # fmt: skip
+    assert verdict.outcome is FAIL
+    for words in ("it-b: 49 > 50 does not hold (b 49)", "it-c: 50 > 50 is hidden by the rounding", "too: 50 < 1"):
+        assert words in verdict.reason
+
+
+def test_a_level_that_is_never_reached_is_told_as_more_than_the_last_cost():
+    cells = {"x1": 1, "y1": 80, "x2": 10, "y2": 90, "level": 95}
+    verdict = printed({"it": {"that": "cost_to_reach(@level, @x1, @y1, @x2, @y2) > 5"}}, **cells)
+    assert verdict.outcome is PASS
+    assert "more than 9.95 > 5 holds" in verdict.reason or "more than 10" in verdict.reason
+    f = finding(verdict)
+    assert np.isfinite([f.measured, f.reported, f.slack]).all()
 
 
 # --- what a verdict says of the paper -----------------------------------------------------------

@@ -9,17 +9,21 @@ functions below. Python's own parser reads it, and nothing but these nodes is ev
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 MAX_LENGTH = 4000
+MAX_DEPTH = 100
+MAX_COMBINATIONS = 10_000
 _NAME = r"[a-z0-9][a-z0-9._-]*"
-_ADDRESS = re.compile(rf"@{_NAME}|(?<![a-z0-9._/-]){_NAME}(?:/{_NAME})+")
-_FUZZ = 1e-9  # of the size of what is compared; floats, not printed digits
+_ADDRESS = re.compile(rf"@{_NAME}|(?<![a-z0-9._/]){_NAME}(?:/{_NAME})+")
+_FUZZ = 1e-13  # of the largest number in a comparison; floats, not printed digits
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class Formula:
         """The value of a formula without a comparison.
 
         Raises:
-            ValueError: a division by what may be zero, or a function on what it is not defined for.
+            ValueError: a division by what may be zero, a function on what it is not defined for, or a value too
+                large for a number.
         """
         return _value(self._tree, self._names, lookup)
 
@@ -86,16 +91,28 @@ class Formula:
 
         Args:
             within: for `==`, the largest difference; without, the two must agree as printed.
+
+        Raises:
+            ValueError: as for `value`.
         """
         assert isinstance(self._tree, ast.Compare)
-        left = _value(self._tree.left, self._names, lookup)
-        right = _value(self._tree.comparators[0], self._names, lookup)
-        return _compare(left, RELATIONS[type(self._tree.ops[0])], right, within)
+        largest = 0.0
+
+        def seen(address: str) -> Span:
+            nonlocal largest
+            span = lookup(address)
+            largest = max(largest, abs(span.value) if math.isfinite(span.value) else 0.0)
+            return span
+
+        left = _value(self._tree.left, self._names, seen)
+        right = _value(self._tree.comparators[0], self._names, seen)
+        return _compare(left, RELATIONS[type(self._tree.ops[0])], right, within, largest)
 
 
 RELATIONS: dict[type[ast.cmpop], str] = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "=="}
 
 
+@functools.lru_cache(maxsize=4096)
 def parse(text: str) -> Formula:
     """Read a formula.
 
@@ -104,16 +121,23 @@ def parse(text: str) -> Formula:
     """
     if len(text) > MAX_LENGTH:
         raise ValueError(f"a formula has at most {MAX_LENGTH:,} characters, this one {len(text):,}")
+    stem = "cell"
+    while stem in text:  # a name that nobody wrote
+        stem += "_"
     names: dict[str, str] = {}
 
     def named(match: re.Match[str]) -> str:
-        return f" {names.setdefault(match[0], f'cell{len(names)}')} "
+        return f" {names.setdefault(match[0], f'{stem}{len(names)}')} "
 
     source = _ADDRESS.sub(named, text)
     try:
-        tree = ast.parse(source.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python would warn of, such as `1or 2`, is no formula
+            tree = ast.parse(source.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(f"{text!r} is not a formula such as 'claim/cell > 2 * other-claim/cell'") from None
+    if _depth(tree) > MAX_DEPTH:
+        raise ValueError(f"a formula nests at most {MAX_DEPTH} deep; sum() and mean() take many values at once")
     by_name = {short: address for address, short in names.items()}
     parts = [tree]
     if isinstance(tree, ast.Compare):
@@ -125,8 +149,23 @@ def parse(text: str) -> Formula:
     return Formula(text, tuple(names), tree, by_name)
 
 
+def _depth(tree: ast.AST) -> int:
+    """Levels of a tree, counted without recursion."""
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
+
+
 def expand(each: Mapping[str, Sequence[str]]) -> Iterator[Mapping[str, str]]:
-    """Every combination of the values of `each`; one empty one without any."""
+    """Every combination of the values of `each`; one empty one without any.
+
+    Raises:
+        ValueError: more than MAX_COMBINATIONS.
+    """
+    number = math.prod(len(values) for values in each.values())
+    if number > MAX_COMBINATIONS:
+        raise ValueError(f"each has {number:,} combinations; at most {MAX_COMBINATIONS:,} are written out")
     for values in itertools.product(*each.values()):
         yield dict(zip(each, values, strict=True))
 
@@ -182,26 +221,45 @@ def _cost_to_reach(level: Span, *points: Span) -> Span:
     """
     if not points or len(points) % 2:
         raise ValueError("cost_to_reach needs a level, then x and y of each point")
-    xs, ys = points[::2], points[1::2]
-    if min(x.low for x in xs) <= 0:
+    curve = list(zip(points[::2], points[1::2], strict=True))
+    if min(x.low for x, _ in curve) <= 0:
         raise ValueError("cost_to_reach: every x must be positive")
+    exact = [(Span.exactly(x.value), Span.exactly(y.value)) for x, y in curve]
+    value, _ = _crossing(Span.exactly(level.value), exact)
+    low, high = _crossing(level, curve)
+    return Span(low if math.isfinite(low) else max(x.low for x, _ in curve), value, high)
 
-    def reach(y: float, curve: list[tuple[float, float]], beyond: float) -> float:
-        best: list[tuple[float, float]] = []
-        for x, height in sorted(curve):
-            if not best or height > best[-1][1]:
-                best.append((x, height))
-        for (x0, y0), (x1, y1) in itertools.pairwise([(best[0][0], -math.inf), *best]):
-            if y <= y1:
-                share = 1.0 if math.isinf(y0) else (y - y0) / (y1 - y0)
-                return math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))
-        return beyond
 
-    return Span(
-        reach(level.low, [(x.low, y.high) for x, y in zip(xs, ys, strict=True)], max(x.low for x in xs)),
-        reach(level.value, [(x.value, y.value) for x, y in zip(xs, ys, strict=True)], math.inf),
-        reach(level.high, [(x.high, y.low) for x, y in zip(xs, ys, strict=True)], math.inf),
-    )
+def _crossing(level: Span, curve: Sequence[tuple[Span, Span]]) -> tuple[float, float]:
+    """The smallest and the largest x at which the running best of points can reach a level.
+
+    Rounding may change which points are best so far, so every pair that can enclose the crossing is considered: the
+    first point at or above the level, and the best of those before it.
+    """
+    # of those that lie before each point, whatever the printed digits were
+    bests = [max((y.low for x, y in curve if x.high < x1.low), default=-math.inf) for x1, _ in curve]
+    ends: list[tuple[float, float]] = []
+    for (x1, y1), best in zip(curve, bests, strict=True):
+        if y1.high < level.low or best >= level.high:
+            continue  # it does not reach the level, or not as the first
+        if math.isinf(best):
+            ends.append((x1.low, x1.high))
+        for (x0, y0), passed in zip(curve, bests, strict=True):
+            if x0.low <= x1.high and y0.low < level.high and y0.high >= best and y0.high > passed:
+                low = _share(level.low, y0.high, y1.high), x0.low, x1.low
+                high = _share(level.high, max(y0.low, best), y1.low), min(x0.high, x1.high), x1.high
+                ends.append((_between(*low), _between(*high)))
+    certain = any(y.low >= level.high for _, y in curve)
+    return min((low for low, _ in ends), default=math.inf), max(high for _, high in ends) if certain else math.inf
+
+
+def _share(level: float, y0: float, y1: float) -> float:
+    """How far between two heights a level lies, in [0, 1]."""
+    return 0.0 if level <= y0 else 1.0 if y1 <= level else (level - y0) / (y1 - y0)
+
+
+def _between(share: float, x0: float, x1: float) -> float:
+    return math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0)))
 
 
 FUNCTIONS: dict[str, Callable[..., Span]] = {
@@ -242,6 +300,16 @@ def _check(node: ast.expr, names: Mapping[str, str], text: str) -> None:
 
 
 def _value(node: ast.expr, names: Mapping[str, str], lookup: Lookup) -> Span:
+    try:
+        span = _evaluated(node, names, lookup)
+    except OverflowError:
+        raise ValueError(f"a value is too large: {ast.unparse(node)[:60]}") from None
+    if math.isnan(span.low + span.value + span.high) or math.isinf(span.low):
+        raise ValueError("a value is too large, or the difference of two that are not reached")
+    return span
+
+
+def _evaluated(node: ast.expr, names: Mapping[str, str], lookup: Lookup) -> Span:
     match node:
         case ast.Constant(value=value):
             assert isinstance(value, int | float)
@@ -274,24 +342,28 @@ def _combine(a: Span, op: ast.operator, b: Span) -> Span:
             return Span(min(corners), a.value / b.value, max(corners))
 
 
-def _compare(left: Span, relation: str, right: Span, within: float | None) -> Comparison:
-    fuzz = _FUZZ * max((abs(v) for v in (left.value, right.value) if math.isfinite(v)), default=1.0)
+def _compare(left: Span, relation: str, right: Span, within: float | None, largest: float) -> Comparison:
+    fuzz = _FUZZ * max(largest, *(abs(v) for v in (left.value, right.value) if math.isfinite(v)), 0.0)
+    more, less = (right, left) if relation in ("<", "<=") else (left, right)
+    least, most = more.low - less.high, more.high - less.low  # of their difference
+    difference = more.value - less.value
+    holds: bool | None
+    if relation == "==" and within is not None:
+        holds = True if max(-least, most) <= within + fuzz else None
+        holds = False if max(least, -most) > within + fuzz else holds
+        return Comparison(left, relation, right, holds, _finite(abs(within - abs(difference))))
+    rounded = left.low < left.high and right.low < right.high
     if relation == "==":
-        apart = _absolute(_combine(left, ast.Sub(), right))
-        if within is None:
-            equal = apart.low <= fuzz
-            return Comparison(left, relation, right, equal, 0.0 if equal else apart.low)
-        holds = True if apart.high <= within + fuzz else False if apart.low > within + fuzz else None
-        return Comparison(left, relation, right, holds, abs(within - apart.value))
-    more, less = (left, right) if relation in (">", ">=") else (right, left)
-    # rounding may reach a common edge from both sides, never cross it
-    if more.low > less.high + fuzz or (relation in (">=", "<=") and more.low >= less.high - fuzz):
-        holds = True
-    elif (more.low == more.high and less.low == less.high) or more.high <= less.low + fuzz:
-        holds = False
-    elif more.low >= less.high - fuzz and (more.low < more.high or less.low < less.high):
-        holds = True
+        holds = least < -fuzz and most > fuzz if rounded else least <= fuzz and most >= -fuzz
+        return Comparison(left, relation, right, holds, 0.0 if holds else _finite(max(least, -most)))
+    if rounded:  # two roundings may reach a common edge from both sides, never cross it
+        holds = True if least >= -fuzz else False if most <= fuzz else None
+    elif relation in (">", "<"):
+        holds = True if least > fuzz else False if most <= fuzz else None
     else:
-        holds = None
-    slack = abs(more.value - less.value) if math.isfinite(more.value - less.value) else abs(more.low - less.high)
-    return Comparison(left, relation, right, holds, slack)
+        holds = True if least >= -fuzz else False if most < -fuzz else None
+    return Comparison(left, relation, right, holds, _finite(abs(difference), max(least, -most, 0.0)))
+
+
+def _finite(*distances: float) -> float:
+    return next((d for d in distances if math.isfinite(d)), 0.0)

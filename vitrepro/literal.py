@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vitrepro.formula import Comparison, Formula, Span
+from vitrepro.formula import Comparison, Formula, Span, expand, fill
 from vitrepro.spec import Cell, LiteralExpect
 
 
@@ -43,28 +43,48 @@ def evaluate(expect: LiteralExpect, find: Callable[[str], Cell]) -> tuple[Checke
     Raises:
         FormulaError: an address that names nothing, or a formula without a value.
     """
+    checked = []
+    for made in _evaluated(expect, find):
+        if isinstance(made, FormulaError):
+            raise made
+        checked.append(made)
+    return tuple(checked)
+
+
+def faults(expect: LiteralExpect, find: Callable[[str], Cell]) -> tuple[FormulaError, ...]:
+    """Why an expectation cannot be evaluated, every reason; none where `evaluate` succeeds."""
+    return tuple(made for made in _evaluated(expect, find) if isinstance(made, FormulaError))
+
+
+def _evaluated(expect: LiteralExpect, find: Callable[[str], Cell]) -> Iterator[Checked | FormulaError]:
     defined: dict[str, Span] = {}
+    failed: set[str] = set()  # what refers to them fails for the same reason
 
     def lookup(address: str) -> Span:
-        if address[1:] in defined and address.startswith("@"):
+        if address.startswith("@") and address[1:] in defined:
             return defined[address[1:]]
         cell = find(address)
         return Span.printed(cell.value, cell.decimals)
 
+    keys = {fill(key, values): key for key, let in expect.let.items() for values in expand(let.each)}
     for name, formula in expect.definitions().items():
         try:
-            defined[name] = formula.value(lookup)
+            if failed.isdisjoint(formula.addresses):
+                defined[name] = formula.value(lookup)
+                continue
         except (KeyError, ValueError) as error:
-            raise FormulaError(("let",), f"{name}: {_message(error)}") from None
-    checked = []
+            yield FormulaError(("let", keys[name], "value"), _message(error))
+        failed.add(f"@{name}")
     for name, check in expect.checks.items():
         for case, formula in check.formulas():
+            if not failed.isdisjoint(formula.addresses):
+                continue
             try:
                 comparison = formula.compare(lookup, check.within)
             except (KeyError, ValueError) as error:
-                raise FormulaError(("checks", name), _message(error)) from None
-            checked.append(Checked(name, case, formula.text, _cells(formula, defined, find), comparison))
-    return tuple(checked)
+                yield FormulaError(("checks", name, "that"), _message(error))
+            else:
+                yield Checked(name, case, formula.text, _cells(formula, defined, find), comparison)
 
 
 def _cells(formula: Formula, defined: dict[str, Span], find: Callable[[str], Cell]) -> dict[str, Cell]:
