@@ -393,6 +393,59 @@ def test_a_margin_moved_after_a_run_shows_in_verify_show_and_report(tiny: list[s
     assert change in call("report", "--store", store, "--claims-dir", folder).stdout
 
 
+PRINTED = """
+claims:
+  - id: printed/table
+    source: {paper: none, where: tests}
+    kind: exact
+    statement: Two numbers.
+    reported: {unit: "% top-1", decimals: 1, cells: {ours: 85.3, theirs: 84.0}}
+    scales: {any: {infeasible: quoted numbers}}
+  - id: printed/better
+    source: {paper: none, where: tests}
+    kind: ordering
+    statement: Ours is better.
+    scales:
+      any: {infeasible: nothing to count}
+      literal: {expect: {checks: {better: {that: "table/ours > table/theirs"}}}}
+"""
+
+
+@pytest.fixture
+def printed(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "printed"
+    folder.mkdir()
+    (folder / "table.yaml").write_text(PRINTED)
+    return ["--claims-dir", str(folder), "--store", str(tmp_path / "store")]
+
+
+def test_where_nothing_can_be_measured_the_printed_numbers_are_still_held_against_the_statement(
+    printed: list[str],
+) -> None:
+    done = call("verify", "printed/better", *printed, "--json")
+    assert done.exit_code == 0
+    (verdict,) = json.loads(done.stdout)["verdicts"]
+    assert (verdict["outcome"], verdict["fidelity"]) == ("PASS", "literal")
+    assert verdict["support"] == "the statement agrees with the source's own numbers"
+
+
+@pytest.mark.parametrize("option", [("--seeds", "1"), ("--precision", "fp32"), ("--set", "train.lr=1")])
+def test_printed_numbers_take_no_setting_of_a_training(printed: list[str], option: tuple[str, str]) -> None:
+    done = call("verify", "printed/better", *printed, *option)
+    assert done.exit_code == 2
+    assert "nothing is trained" in done.stderr
+
+
+def test_a_cell_of_another_claim_edited_after_a_literal_verdict_shows_in_the_report(
+    printed: list[str], tmp_path: Path
+) -> None:
+    assert call("verify", "printed/better", *printed).exit_code == 0
+    file = tmp_path / "printed" / "table.yaml"
+    file.write_text(file.read_text().replace("theirs: 84.0", "theirs: 84.9"))
+    text = call("report", "--store", printed[3], "--claims-dir", printed[1]).stdout
+    assert "table/theirs.value changed from 84 to 84.9" in text
+
+
 def test_help_and_list_claims_do_not_load_torch_or_scipy() -> None:
     code = (
         "import sys\n"
