@@ -12,7 +12,7 @@ from vitrepro import plan
 from vitrepro.claims import Registry
 from vitrepro.errors import UsageError, did_you_mean
 from vitrepro.plan import Choice
-from vitrepro.report.terminal import STYLES, cell_row, counts, table
+from vitrepro.report.terminal import STYLES, cell_row, counts, print_lines, table
 from vitrepro.spec import SCALES, CheckName, Claim
 from vitrepro.store import Last, Places
 
@@ -123,9 +123,9 @@ def print_claims(out: Console, rows: Sequence[Listed], registry: Registry, *, fe
             if r.claim.reported
             for name, cell in r.claim.reported.cells.items()
         ]
-        out.print(table(("cell", "value", "sd", "runs", "n", "unit"), numbers))
+        print_lines(out, ("cell", "value", "sd", "runs", "n", "unit"), numbers)
     else:
-        out.print(table(HEADINGS, [row(r) for r in shown]))
+        print_lines(out, HEADINGS, [row(r) for r in shown])
     if feasible and len(shown) < len(rows):
         others = [(r.claim.id, r.choice.why_not) for r in rows if r.choice.scale is None]
         out.print(table(("claim", "why not here"), others))

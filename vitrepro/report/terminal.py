@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,6 +44,20 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | N
     for cells in rows:
         made.add_row(*(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in cells))
     return made
+
+
+def print_lines(out: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A long table of short cells: as `table` on a terminal; else one line a row, aligned and never folded."""
+    if out.is_terminal:
+        out.print(table(headings, rows))
+        return
+    widths = [max(cell_len(cells[i]) for cells in (headings, *rows)) for i in range(len(headings))]
+    rule = ["─" * width for width in widths]
+    text = "\n".join(
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in (headings, rule, *rows)
+    )
+    out.file.write(text + "\n\n")
 
 
 def cell_row(name: str, cell: Cell) -> tuple[str, ...]:
