@@ -14,6 +14,7 @@ from vitrepro import claims, stats
 from vitrepro.record import Measured
 from vitrepro.spec import (
     AnalyticExperiment,
+    Bound,
     Cell,
     Claim,
     Comparison,
@@ -132,7 +133,9 @@ def heights(comparisons: tuple[Comparison, ...]) -> dict[str, float]:
 def accuracies(case: Case) -> dict[str, float]:
     match case.expect:
         case OrderingExpect() as expect:
-            return heights(expect.all)
+            by_accuracy = tuple(c for c in expect.all if isinstance(c, Comparison) and c.metric == "top1")
+            measured_arms = dict.fromkeys((arm for arm, _ in expect.measures), 60.0)
+            return {**measured_arms, **heights(by_accuracy)}
         case TrendExpect(larger_gain=(low, high), than=(other_low, other_high)) as expect:
             return {low: 40.0, high: 50.0 + expect.by + CLEARLY, other_low: 45.0, other_high: 55.0}
         case TrendExpect(increasing=(*arms,)) as expect:
@@ -142,6 +145,19 @@ def accuracies(case: Case) -> dict[str, float]:
         case ValueExpect() as expect:
             return {check.arm: case.cells[name].value for name, check in expect.cells.items()}
     raise AssertionError(case)
+
+
+def measures(case: Case) -> dict[str, dict[str, float]]:
+    """Measures of each arm in which every bound and every comparison of measures holds clearly."""
+    made: dict[str, dict[str, float]] = {}
+    if isinstance(case.expect, OrderingExpect):
+        for c in case.expect.all:
+            if isinstance(c, Bound):
+                made.setdefault(c.arm, {})[c.metric] = c.above + 0.3 if c.above is not None else (c.below or 0.0) - 0.3
+            elif c.metric != "top1":
+                lower = made.setdefault(c.than, {}).setdefault(c.metric, 0.1)
+                made.setdefault(c.greater, {})[c.metric] = lower + c.by + 0.3
+    return made
 
 
 def measured(case: Case, moved: Mapping[str, float] | None = None) -> list[Measured]:
@@ -158,7 +174,8 @@ def trained_at(case: Case, accuracy: Mapping[str, float], **change: Any) -> list
     found: list[Measured] = []
     for who, (arm, centre) in enumerate(accuracy.items()):
         spread = [centre + 0.1 * (k - (case.seeds - 1) / 2) for k in range(case.seeds)]
-        found += trained(arm, right(spread, case.n, who), num_classes=case.num_classes, **change)
+        of_arm = {"measures": measures(case).get(arm, {}), "num_classes": case.num_classes}
+        found += trained(arm, right(spread, case.n, who), **of_arm, **change)
     return found
 
 
@@ -175,7 +192,7 @@ def opposites(case: Case) -> Iterator[tuple[str, Claim, list[Measured]]]:
     """What is changed, the changed claim, and the measurements it is held against."""
     match case.expect:
         case OrderingExpect(all=comparisons):
-            swapped = tuple(c.model_copy(update={"greater": c.than, "than": c.greater}) for c in comparisons)
+            swapped = tuple(reversed_(c) for c in comparisons)
             yield "all reversed", case.expecting(OrderingExpect(all=swapped)), measured(case)
             for i, c in enumerate(swapped):
                 one = (*comparisons[:i], c, *comparisons[i + 1 :])
@@ -197,6 +214,12 @@ def opposites(case: Case) -> Iterator[tuple[str, Claim, list[Measured]]]:
             signs = {"two_sided": (3, -3), "at_least": (3,)}
             steps = {name: tuple(s * c.margin for s in signs[c.direction]) for name, c in values.items()}
             yield from moved_numbers(case, steps)
+
+
+def reversed_(c: Comparison | Bound) -> Comparison | Bound:
+    if isinstance(c, Bound):
+        return c.model_copy(update={"above": c.below, "below": c.above})
+    return c.model_copy(update={"greater": c.than, "than": c.greater})
 
 
 def exact_steps(case: Case, name: str, check: ExactCheck) -> tuple[float, ...]:
@@ -253,5 +276,7 @@ def test_part_of_the_test_set_does_not_decide_it(case: Case):
 @kinds(OrderingExpect, TrendExpect, EquivalenceExpect)
 @pytest.mark.parametrize("percent", [10.0, 99.9])
 def test_models_that_all_guess_or_all_make_no_error_do_not_pass_it(case: Case, percent: float):
+    if percent > 99 and isinstance(case.expect, OrderingExpect) and len(case.expect.measures) >= len(case.expect.all):
+        pytest.skip("a measure of a model has no ceiling at an accuracy of 100%")
     found = trained_at(case, dict.fromkeys(accuracies(case), percent))
     assert case.judge(case.claim, found).outcome is not Outcome.PASS

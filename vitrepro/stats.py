@@ -165,19 +165,17 @@ def mean_interval(
     Returns:
         None with fewer than two values on a side: one value has no spread.
     """
-    from scipy.stats import t, ttest_ind
+    from scipy.stats import t
 
-    if len(values) < 2 or (others is not None and len(others) < 2):
+    samples = [np.asarray(sample, float) for sample in (values, others) if sample is not None]
+    if min(map(len, samples)) < 2:
         return None
-    if others is None:
-        half = float(t.ppf((1 + level) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        mean = float(np.mean(values))
-        return Interval(mean - half, mean + half, level, "t over seeds")
-    if np.std(values) == 0 and np.std(others) == 0:
-        difference = float(np.mean(values) - np.mean(others))
-        return Interval(difference, difference, level, "Welch's t over seeds")
-    ends = ttest_ind(values, others, equal_var=False).confidence_interval(level)
-    return Interval(float(ends.low), float(ends.high), level, "Welch's t over seeds")
+    means, parts = [float(x.mean()) for x in samples], [float(x.var(ddof=1)) / len(x) for x in samples]
+    mean = means[0] - (means[1] if others is not None else 0.0)
+    estimated = sum(p**2 / (len(x) - 1) for p, x in zip(parts, samples, strict=True))
+    freedom = sum(parts) ** 2 / estimated if estimated else math.inf  # Welch and Satterthwaite; K - 1 for one sample
+    half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(sum(parts))
+    return Interval(mean - half, mean + half, level, "t over seeds" if others is None else "Welch's t over seeds")
 
 
 def contrast(arms: Sequence[Bools], weights: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:
