@@ -216,7 +216,7 @@ def judge_literal(claim: Claim, checked: Sequence[Checked]) -> Verdict:
     for name, check in entry.expect.checks.items():
         cases = [c for c in checked if c.check == name]
         found = [_literal(c, Outcome(check.otherwise)) for c in cases]
-        findings += [_most(name, cases, found)] if check.holds == "most" else found
+        findings += [_most(name, cases, found, Outcome(check.otherwise))] if check.holds == "most" else found
     outcome = combine(f.outcome for f in findings)
     if outcome is Outcome.PASS:
         reason = _first_reason(findings, outcome)
@@ -254,12 +254,12 @@ def _span_text(span: Span) -> str:
     return f"{span.value:.6g}"
 
 
-def _most(name: str, cases: Sequence[Checked], found: Sequence[Finding]) -> Finding:
+def _most(name: str, cases: Sequence[Checked], found: Sequence[Finding], otherwise: Outcome) -> Finding:
     """More than half of the comparisons hold, whatever the rounding hides."""
     holding = sum(c.comparison.holds is True for c in cases)
     open_ = sum(c.comparison.holds is None for c in cases)
     half = len(cases) / 2
-    outcome = Outcome.PASS if holding > half else Outcome.FAIL if holding + open_ <= half else Outcome.INCONCLUSIVE
+    outcome = Outcome.PASS if holding > half else otherwise if holding + open_ <= half else Outcome.INCONCLUSIVE
     against = "; ".join(f.because for f in found if f.outcome is not Outcome.PASS)
     because = f"{name}: {holding} of {len(cases)} hold" + (f"; not: {against}" if against else "")
     return Finding(name, outcome, holding, None, half, 0.0, because, abs(holding - half), "literal", ">")
