@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitrepro import claims
 from vitrepro.flops import forward_macs, training_flops
 from vitrepro.models.build import build
 from vitrepro.recipe import (
@@ -16,11 +17,13 @@ from vitrepro.recipe import (
     LibraryModelSpec,
     ModelSpec,
     PosEmbed,
+    Recipe,
     ResNetSpec,
     ResNetVariant,
     ViTSpec,
     VitVariant,
 )
+from vitrepro.spec import AnalyticExperiment
 
 
 def counted(spec: ModelSpec, image_size: int, channels: int, num_classes: int) -> int:
@@ -112,6 +115,37 @@ def test_the_formula_is_the_count_for_small_resnets_and_odd_sizes(
     fields: dict[str, Any], stem: Any, image_size: int
 ) -> None:
     assert_formula_is_count(ResNetSpec(**fields, stem=stem), image_size, channels=1, num_classes=7)
+
+
+def models_of_the_claims() -> list[tuple[ModelSpec, int, int, int]]:
+    """Every model of ours in the experiments that ship, with image size, channels and classes."""
+    registry = claims.load()
+    models: dict[str, tuple[ModelSpec, int, int, int]] = {}
+    for experiment in registry.experiments.values():
+        arms = experiment.arms if isinstance(experiment, AnalyticExperiment) else claims.recipes(experiment)
+        for arm in arms.values():
+            classes = arm.data.num_classes if isinstance(arm, Recipe) else arm.num_classes
+            spec = arm.model.model_copy(update={"dropout": 0.0}) if isinstance(arm.model, ViTSpec) else arm.model
+            if not isinstance(spec, LibraryModelSpec):
+                shape = (arm.image_size, arm.channels, classes)
+                models.setdefault(f"{spec} {shape}", (spec, *shape))
+    return list(models.values())
+
+
+def is_large(model: tuple[ModelSpec, int, int, int]) -> bool:
+    spec, image_size, channels, num_classes = model
+    macs = forward_macs(spec, image_size=image_size, channels=channels, num_classes=num_classes)
+    return macs is not None and macs > 1e9
+
+
+@pytest.mark.parametrize(
+    "large", [pytest.param(False, id="small"), pytest.param(True, id="large", marks=pytest.mark.slow)]
+)
+def test_the_formula_is_the_count_for_every_model_of_ours_in_the_claims(large: bool) -> None:
+    chosen = [model for model in models_of_the_claims() if is_large(model) is large]
+    assert len(chosen) > 20
+    for model in chosen:
+        assert_formula_is_count(*model)
 
 
 def test_library_models_have_no_formula() -> None:

@@ -34,7 +34,7 @@ REGISTRY = claims.load()
 
 @pytest.fixture(autouse=True)
 def _quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "DRAWS", 1_000)
+    monkeypatch.setattr(stats, "DRAWS", 300)
 
 
 @dataclass(frozen=True)

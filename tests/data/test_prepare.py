@@ -571,6 +571,7 @@ def test_cifar10_is_the_published_one(tmp_path):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_sockets")
 def test_imagenette_is_complete(tmp_path):
     prepared = prepare("imagenette", data_dir=real("imagenette"), cache_dir=tmp_path, offline=True)

@@ -147,7 +147,9 @@ def test_kill_9_at_five_random_moments(
     kill_and_go_on(slow_claims, tmp_path / "store", uninterrupted, random.Random(100 + seed), kills=5)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_ends_all_processes_and_leaves_a_store_that_goes_on(
     slow_claims: Path, tmp_path: Path, uninterrupted: dict[str, tuple[str, list[int]]], number: int, code: int
 ) -> None:
