@@ -646,7 +646,14 @@ def test_a_measure_of_a_model_that_guesses_decides_nothing():
     for asked in (bound(above=0.5), bound(below=0.5), measured_gap()):
         verdict = judged(asked, arms)
         assert verdict.outcome is INCONCLUSIVE
-        assert "the model is not above chance" in verdict.reason
+        assert "a is not above chance" in verdict.reason
+
+
+def test_a_measure_against_that_of_a_model_that_guesses_decides_nothing():
+    guessing = measuring("b", [0.1, 0.11, 0.12], percents=(10, 10.1, 9.9), who=1)
+    verdict = judged(measured_gap(), measuring("a", [0.9, 0.91, 0.92]) + guessing)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "b is not above chance" in verdict.reason
 
 
 def test_a_measure_that_the_stored_runs_do_not_have_is_not_run():

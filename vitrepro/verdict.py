@@ -548,14 +548,14 @@ def _bound(check: Bound, arm: _Arm) -> Finding:
     edge = check.above if check.above is not None else check.below
     assert edge is not None
     label, relation = f"{check.arm} {check.metric}", ">" if check.above is not None else "<"
-    return _measured(label, relation, edge, arm.measures[check.metric], None, arm)
+    return _measured(label, relation, edge, arm.measures[check.metric], None, {check.arm: arm})
 
 
 def _measured_gap(check: Comparison, greater: _Arm, than: _Arm) -> Finding:
     """A measure of two arms against each other."""
     label = f"{check.greater} - {check.than} {check.metric}"
     values = greater.measures[check.metric], than.measures[check.metric]
-    return _measured(label, ">", check.by, *values, greater)
+    return _measured(label, ">", check.by, *values, {check.greater: greater, check.than: than})
 
 
 def _measured(
@@ -564,7 +564,7 @@ def _measured(
     edge: float,
     values: Sequence[float],
     others: Sequence[float] | None,
-    arm: _Arm,
+    arms: Mapping[str, _Arm],
 ) -> Finding:
     """Seeds' values, less those of other seeds, against an edge, by Student's t over seeds (Welch's for two arms)."""
     mean = float(np.mean(values)) - (float(np.mean(others)) if others is not None else 0.0)
@@ -578,8 +578,9 @@ def _measured(
         shown = f"95% interval {i.low:+.3f} to {i.high:+.3f} ({i.method})"
     side = "above" if (outcome is Outcome.PASS) == (sign > 0) else "below"
     because = f"{label}: {mean:+.3f}, {shown}, {side if outcome.decided else 'not clear of'} {edge:g}"
-    if outcome.decided and not arm.learned:
-        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but the model is not above chance"
+    guessing = [name for name, arm in arms.items() if not arm.learned]
+    if outcome.decided and guessing:
+        outcome, because = Outcome.INCONCLUSIVE, f"{because}, but {guessing[0]} is not above chance"
     slack = _distance(i, edge) if i is not None else 0.0
     return Finding(label, outcome, mean, i, None, edge, because, slack, "measure", relation)
 
