@@ -78,7 +78,7 @@ ClaimsOption = Annotated[
 ]
 ScaleOption = Annotated[
     str | None,
-    typer.Option("--scale", metavar="SCALE", help="paper, gpu, cpu, quick, or literal; else the most faithful."),
+    typer.Option("--scale", metavar="SCALE", help="any, paper, gpu, cpu, quick or literal; else the most faithful."),
 ]
 DevicesOption = Annotated[
     str,
@@ -497,7 +497,9 @@ def validate(
 @app.command("new-claim")
 def new_claim(
     claim_id: Annotated[str, typer.Argument(metavar="ID", help="paper/slug, lower case.")] = "my-paper/my-claim",
-    kind: Annotated[str, typer.Option(help="What is claimed: ordering, value, exact, ...")] = "ordering",
+    kind: Annotated[
+        str, typer.Option(help="ordering, value, trend, equivalence, exact, cost, qualitative or literal.")
+    ] = "ordering",
     directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the files go.")] = Path("my-claims"),
 ) -> None:
     """Write a claim and its experiment that work as they are, with comments, to be changed into yours."""

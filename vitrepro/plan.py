@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from vitrepro import weights, yamlfile
+from vitrepro import yamlfile
 from vitrepro.claims import Registry, arms_of, merge, recipes
 from vitrepro.data.locate import locate, missing_message
 from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
@@ -144,6 +144,8 @@ def obstacles(
             if location.kind == "missing":
                 return " ".join(missing_message(location).split())
         for released in dict.fromkeys(r.weights for r in needed if r.weights):
+            from vitrepro import weights  # only where some are named
+
             found = weights.locate(released, data_dir)
             if found.path is None:
                 return " ".join(weights.missing_message(found).split())
