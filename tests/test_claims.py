@@ -350,6 +350,8 @@ CELL = "scales.quick.expect.cells.large"
         (VALUE, "experiment: models", "experiment: counts", "experiment", "scales.quick.experiment: ", "type train"),
         (VALUE, "fidelity: exact", "fidelity: exat", "fidelity", "scales.quick.fidelity: ", "did you mean 'exact'?"),
         (VALUE, "fidelity: exact", "fidelity: proxy", "quick", "scales.quick: ", "names its deviations"),
+        (VALUE, "fidelity: exact", "fidelity: exact\n    deviations: [fewer steps]", "quick", "scales.quick: ",
+         "is not exact"),
         (VALUE, "quick:", "quik:", "quik", "scales.quik: ", "did you mean 'quick'?"),
         (VALUE, "kind: value", "kind: valeu", "kind", "kind: ", "did you mean 'value'"),
         (VALUE, "id: paper/value", "id: Paper/Value", "id", "id: ", "lower-case letters"),
@@ -485,7 +487,7 @@ def test_an_expectation_that_nothing_tells_the_form_of_is_a_fault(kind: str, exp
     [
         ("{greater: large, thn: small}", ["than: is missing", "thn: unknown key; did you mean 'than'"]),
         ("{greater: large, than: smal}", ["models has no arm 'smal'; did you mean 'small'"]),
-        ("{greater: large, than: small, by: -1}", ["by: -1: input should be greater than or equal to 0"]),
+        ("{greater: large, than: small, by: -60}", ["by: -60: input should be greater than -50"]),
         ("{arm: large, metrc: attention_low_max, above: 1}",
          ["metric: is missing", "metrc: unknown key; did you mean 'metric'"]),
         ("{arm: lrge, metric: attention_low_max, above: 1}", ["models has no arm 'lrge'; did you mean 'large'"]),

@@ -16,6 +16,8 @@ from vitrepro.errors import UsageError
 from vitrepro.report.rows import HEADINGS
 from vitrepro.store import Store
 
+ANYWAY = ("--allow-inconclusive",)  # what cannot PASS is not run without it
+
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
@@ -88,15 +90,43 @@ def test_missing_data_is_infeasible_before_any_compute(tiny: list[str], tmp_path
 
 
 def test_32_test_images_never_pass(tiny: list[str]) -> None:
-    code, document = verify(tiny, "tiny/ordering", "tiny/value", "--set", "data.test_images=32")
+    code, document = verify(tiny, "tiny/ordering", "tiny/value", *ANYWAY, "--set", "data.test_images=32")
     assert code == 3
     for verdict in document["verdicts"]:  # type: ignore[attr-defined]
         assert verdict["outcome"] == "INCONCLUSIVE"
         assert "partial test set: 32 of 797" in verdict["qualifiers"]
 
 
+@pytest.mark.parametrize("trial", [["--seeds", "1"], ["--set", "train.lr=0.004"], ["--set", "data.test_images=32"]])
+def test_nothing_is_run_for_what_cannot_pass_unless_it_is_allowed(
+    tiny: list[str], tmp_path: Path, trial: list[str]
+) -> None:
+    code, document = verify(tiny, "tiny/ordering", *trial)
+    (verdict,) = document["verdicts"]  # type: ignore[misc]
+    assert code == 3
+    assert verdict["outcome"] == "NOT_RUN"
+    assert verdict["reason"].startswith("cannot PASS: ")
+    assert verdict["reason"].endswith("--allow-inconclusive runs it all the same")
+    store = Store(tmp_path / "store")
+    assert store.run_ids() == []
+    assert store.verdicts() == ([], [])
+
+
+def test_what_cannot_pass_holds_nothing_else_back(tiny: list[str]) -> None:
+    _, document = verify(tiny, "vit/t1-variants", "tiny/ordering", "--seeds", "1")
+    outcomes = [v["outcome"] for v in document["verdicts"]]  # type: ignore[attr-defined]
+    assert outcomes == ["PASS", "NOT_RUN"]
+
+
+def test_stored_runs_are_judged_though_they_could_not_pass(tiny: list[str]) -> None:
+    verify(tiny, "tiny/ordering", *ANYWAY, "--seeds", "1")
+    _, document = verify(tiny, "tiny/ordering", "--seeds", "1")
+    (verdict,) = document["verdicts"]  # type: ignore[misc]
+    assert verdict["outcome"] == "INCONCLUSIVE"
+
+
 def test_a_changed_recipe_field_is_named_and_caps_the_verdict(tiny: list[str]) -> None:
-    _, document = verify(tiny, "tiny/ordering", "--set", "train.lr=0.004")
+    _, document = verify(tiny, "tiny/ordering", *ANYWAY, "--set", "train.lr=0.004")
     (verdict,) = document["verdicts"]  # type: ignore[misc]
     assert verdict["outcome"] == "INCONCLUSIVE"
     assert "deviates: train.lr 0.004, registered 0.002" in verdict["qualifiers"]
@@ -115,7 +145,7 @@ def test_a_precision_is_a_deviation_only_where_the_recipe_fixes_another(tiny: li
 def test_a_trial_with_fewer_seeds_decides_nothing_and_leaves_the_whole_verdict(tiny: list[str], tmp_path: Path) -> None:
     _, whole = verify(tiny, "tiny/ordering")
     for trial in (["--seeds", "1"], ["--set", "train.steps=5"]):
-        code, document = verify(tiny, "tiny/ordering", *trial)
+        code, document = verify(tiny, "tiny/ordering", *ANYWAY, *trial)
         (verdict,) = document["verdicts"]  # type: ignore[misc]
         assert code == 3
         assert verdict["outcome"] == "INCONCLUSIVE"
@@ -142,7 +172,7 @@ def test_seeds_and_precision_are_refused_where_nothing_is_trained(tiny: list[str
 
 
 def test_a_budget_too_small_for_every_scale_runs_what_fits(tiny: list[str]) -> None:
-    verify(tiny, "tiny/ordering", "--seeds", "1")
+    verify(tiny, "tiny/ordering", *ANYWAY, "--seeds", "1")
     done = call("plan", "tiny/ordering", *tiny, "--seeds", "900", "--budget", "20s", "--json", "--devices", "cpu:2")
     (document,) = json.loads(done.stdout)["plans"]
     assert document["scale"] == "quick"
@@ -150,7 +180,7 @@ def test_a_budget_too_small_for_every_scale_runs_what_fits(tiny: list[str]) -> N
 
 
 def test_a_budget_that_is_used_up_leaves_runs_out_and_says_so(tiny: list[str]) -> None:
-    verify(tiny, "tiny/ordering", "--seeds", "1")  # now the models' speed is known
+    verify(tiny, "tiny/ordering", *ANYWAY, "--seeds", "1")  # now the models' speed is known
     done = call("verify", "tiny/ordering", *tiny, "--scale", "quick", "--devices", "cpu:2", "--budget", "1s")
     assert done.exit_code == 3
     assert "NOT_RUN" in done.stdout
@@ -161,7 +191,7 @@ def test_a_budget_that_is_used_up_leaves_runs_out_and_says_so(tiny: list[str]) -
 def test_the_table_names_outcome_value_interval_margin_seeds_scale_and_fidelity(tiny: list[str]) -> None:
     done = call("verify", "tiny/value", *tiny, "--scale", "quick", "--devices", "cpu:2", "-q")
     head = next(line for line in done.stdout.splitlines() if "outcome" in line)
-    assert head.split() == list(HEADINGS)
+    assert head.split() == " ".join(HEADINGS).split()
     row = next(line for line in done.stdout.splitlines() if line.strip().startswith("tiny/value"))
     for part in ("resnet:", "[", "45", "± 17", "quick", "exact", "2 seeds"):
         assert part in row
@@ -307,7 +337,7 @@ def test_plan_knows_the_time_once_a_model_was_timed_here(tiny: list[str]) -> Non
     assert before["to_run"] == 4
     assert before["seconds_are_rough"] is True
     assert before["train_images"] == 4 * 12 * 32
-    verify(tiny, "tiny/ordering", "--seeds", "1")
+    verify(tiny, "tiny/ordering", *ANYWAY, "--seeds", "1")
     after = document()
     assert after["to_run"] == 2
     assert after["seconds"] > 0  # type: ignore[operator]
@@ -334,7 +364,7 @@ def test_a_scale_known_to_take_longer_than_the_budget_gives_way_to_a_cheaper_one
         return json.loads(done.stdout)["plans"][0]  # type: ignore[no-any-return]
 
     assert chosen()["scale"] == "cpu"  # nothing was timed yet
-    verify(tiny, "tiny/scales", "--seeds", "1")
+    verify(tiny, "tiny/scales", *ANYWAY, "--seeds", "1")
     assert chosen()["scale"] == "quick"
     assert "over the budget of 15 min" in str(chosen()["why_not"])
     assert chosen("--budget", "none")["scale"] == "cpu"

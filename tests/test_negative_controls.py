@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from verdict_cases import claim, counted, right, trained, value
 
-from vitrepro import claims, stats
+from vitrepro import claims
 from vitrepro.record import Measured
 from vitrepro.spec import (
     AnalyticExperiment,
@@ -30,11 +30,6 @@ from vitrepro.verdict import Outcome, Verdict, judge
 
 CLEARLY = 10.0  # points beyond what is asked for
 REGISTRY = claims.load()
-
-
-@pytest.fixture(autouse=True)
-def _quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "DRAWS", 300)
 
 
 @dataclass(frozen=True)

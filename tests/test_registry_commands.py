@@ -287,7 +287,7 @@ def test_plan_notes_where_no_pass_is_possible(call: Call) -> None:
     ):
         told = lines(call("plan", "made/trained", *options, "--budget", "2m"))
         assert any(line.startswith("made/trained cpu") and line.endswith(note) for line in told), note
-        assert "No PASS is possible as planned: made/trained; see the notes." in told
+        assert any(line.startswith("No PASS is possible as planned: made/trained; see the notes.") for line in told)
         assert any(line.startswith("1 made/trained cpu") and line.endswith("cannot PASS") for line in told)
     assert not any("cannot PASS" in line for line in lines(call("plan", "made/trained", "--budget", "2m")))
 

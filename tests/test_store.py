@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from safetensors.numpy import save
 
 from vitrepro.errors import StoreError
 from vitrepro.record import ENGINE, AnalyticResult, Environment, Predictions, Record, TrainResult, run_identity
@@ -220,14 +221,14 @@ def test_finishing_removes_checkpoints_and_the_error_and_nothing_else(store: Sto
         (store.run_dir(RUN) / name).write_text("")
     store.finish(record(), PREDICTIONS)
     files = {p.name for p in store.run_dir(RUN).iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "predictions.npz", "record.json"}
+    assert files == {"config.json", "metrics.jsonl", "predictions.safetensors", "record.json"}
 
 
 def test_the_record_is_written_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     replace, order = os.replace, []
     monkeypatch.setattr(os, "replace", lambda a, b: (order.append(Path(b).name), replace(a, b)))
     store.finish(record(), PREDICTIONS)
-    assert order == ["predictions.npz", "record.json"]
+    assert order == ["predictions.safetensors", "record.json"]
 
 
 def test_a_held_lock_is_a_running_run_and_a_killed_holder_frees_it_at_once(store: Store) -> None:
@@ -260,7 +261,7 @@ def test_a_held_lock_is_a_running_run_and_a_killed_holder_frees_it_at_once(store
 def test_what_is_stored_is_read_back(store: Store) -> None:
     store.finish(record(), PREDICTIONS)
     measured = store.measured(REF)
-    assert measured.record == record()
+    assert without_hash(measured.record) == record()
     assert (measured.run_id, measured.arm, measured.seed, measured.error) == (RUN, "a", 3, None)
     assert measured.predictions is not None
     for name in ("ids", "predicted", "labels"):
@@ -333,8 +334,24 @@ def test_a_damaged_record_is_named_with_its_fault_and_becomes_the_error_of_its_r
     assert tree(store.root) == before
 
 
-def npz(**arrays: Any) -> Any:
-    return lambda path: np.savez(path, **arrays)
+def without_hash(found: Record | None) -> Record:
+    """A record as it was given to the store, which adds the hash of the predictions."""
+    assert found is not None
+    assert found.predictions_sha256
+    return found.model_copy(update={"predictions_sha256": None})
+
+
+def old(**arrays: Any) -> Any:
+    """The predictions of an earlier version, whose record had no hash of them."""
+
+    def damage(path: Path) -> Path:
+        path.unlink()
+        np.savez(path.with_suffix(".npz"), **arrays)
+        recorded = path.with_name("record.json")
+        recorded.write_text(record().model_dump_json())
+        return path.with_suffix(".npz")
+
+    return damage
 
 
 @pytest.mark.parametrize(
@@ -344,24 +361,41 @@ def npz(**arrays: Any) -> Any:
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:-30]),
         lambda path: path.write_bytes(b"\x00" * 300),
-        lambda path: path.write_bytes(path.read_bytes()[:200] + b"\xff" * 8 + path.read_bytes()[208:]),
-        npz(ids=np.arange(4), predicted=np.arange(4)),
-        npz(ids=np.arange(4), predicted=np.arange(3), labels=np.arange(4)),
-        npz(ids=np.zeros((2, 2)), predicted=np.zeros((2, 2)), labels=np.zeros((2, 2))),
-        npz(ids=np.array(["a"]), predicted=np.array([1]), labels=np.array([1])),
-        npz(ids=np.array([{}], dtype=object), predicted=np.array([1]), labels=np.array([1])),
+        lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"),
+        old(ids=np.arange(4), predicted=np.arange(4)),
+        old(ids=np.arange(4), predicted=np.arange(3), labels=np.arange(4)),
+        old(ids=np.zeros((2, 2)), predicted=np.zeros((2, 2)), labels=np.zeros((2, 2))),
+        old(ids=np.array(["a"]), predicted=np.array([1]), labels=np.array([1])),
+        old(ids=np.array([{}], dtype=object), predicted=np.array([1]), labels=np.array([1])),
     ],
     ids=["missing", "empty", "cut", "zeros", "flipped", "field", "lengths", "shape", "text", "pickle"],
 )
 def test_damaged_predictions_are_named_and_become_the_error_of_their_run(store: Store, damage: Any) -> None:
     store.finish(record(), PREDICTIONS)
-    path = store.run_dir(RUN) / "predictions.npz"
-    damage(path)
+    path = store.run_dir(RUN) / "predictions.safetensors"
+    found = damage(path)
+    path = found if isinstance(found, Path) else path if path.exists() else path.with_suffix(".npz")
     with pytest.raises(StoreError) as caught:
         store.predictions(RUN)
     assert str(caught.value).startswith(f"{path}: ")
     assert f"move {store.run_dir(RUN)} away" in str(caught.value)
     assert store.measured(REF).error == str(caught.value)
+
+
+def test_predictions_that_are_not_those_of_the_record_are_refused_though_they_can_be_read(store: Store) -> None:
+    store.finish(record(), PREDICTIONS)
+    path = store.run_dir(RUN) / "predictions.safetensors"
+    path.write_bytes(save({"ids": PREDICTIONS.ids, "predicted": PREDICTIONS.labels, "labels": PREDICTIONS.labels}))
+    assert "not what the run's record says was written" in str(store.measured(REF).error)
+
+
+def test_predictions_stored_by_an_earlier_version_are_read(store: Store) -> None:
+    store.finish(record(), PREDICTIONS)
+    arrays = {"ids": PREDICTIONS.ids, "predicted": PREDICTIONS.predicted, "labels": PREDICTIONS.labels}
+    old(**arrays)(store.run_dir(RUN) / "predictions.safetensors")
+    found = store.measured(REF).predictions
+    assert found is not None
+    assert all(np.array_equal(getattr(found, name), array) for name, array in arrays.items())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"text": 1}', "\xff"])
@@ -378,7 +412,7 @@ def test_predictions_that_make_a_reader_run_code_are_not_run(store: Store, tmp_p
 
     store.finish(record(), PREDICTIONS)
     harm = np.array([Harm()], dtype=object)
-    np.savez(store.run_dir(RUN) / "predictions.npz", ids=harm, predicted=harm, labels=harm)
+    old(ids=harm, predicted=harm, labels=harm)(store.run_dir(RUN) / "predictions.safetensors")
     assert "cannot be read" in str(store.measured(REF).error)
     assert not (tmp_path / "executed").exists()
 
@@ -495,7 +529,7 @@ def test_a_store_is_made_where_names_have_spaces_and_letters_of_any_language(tmp
     store.prepare()
     store.finish(record(), PREDICTIONS)
     store.write_verdict(entry())
-    assert store.measured(REF).record == record()
+    assert without_hash(store.measured(REF).record) == record()
     assert len(store.verdicts()[0]) == 1
 
 

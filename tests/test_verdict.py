@@ -19,6 +19,7 @@ from verdict_cases import (
     increasing,
     judged,
     ordering,
+    planned,
     right,
     runs,
     trained,
@@ -28,11 +29,10 @@ from verdict_cases import (
 from vitrepro import literal, stats
 from vitrepro.arrays import Bools
 from vitrepro.claims import find_cell
-from vitrepro.plan import Run
-from vitrepro.recipe import Recipe
+from vitrepro.power import cannot_pass
 from vitrepro.record import AnalyticResult, Deviation, Measured, Predictions
 from vitrepro.spec import Claim, LiteralExpect
-from vitrepro.verdict import Finding, Outcome, Verdict, cannot_pass, combine, infeasible, judge, judge_literal
+from vitrepro.verdict import Finding, Outcome, Verdict, combine, infeasible, judge, judge_literal
 
 PASS, FAIL, EXCEEDS, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.EXCEEDS, Outcome.INCONCLUSIVE
 FEWER_STEPS = Deviation(path="train.steps", used="100", registered="1000")
@@ -41,11 +41,6 @@ OTHER_RATE = Deviation(path="train.lr", used="0.1", registered="0.001")
 HIGH, LOW = right([80, 81, 82], who=1), right([70, 71, 72], who=2)
 APART = {"a": HIGH, "b": LOW}
 ALIKE = {"a": right([80, 81, 80.5], who=1), "b": right([80.5, 80.2, 80.8], who=2)}
-
-
-@pytest.fixture(autouse=True)
-def _quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "DRAWS", 2_000)
 
 
 def ours(*percents: float, n: int = 10_000) -> dict[str, Bools]:
@@ -288,7 +283,11 @@ def test_an_arm_whose_seeds_agree_does_not_hide_the_noise_of_the_other():
     """100% three times against 60, 90 and 99%: the mean gap of 17 points is less than its own uncertainty."""
     verdict = judged(ordering(), {"a": right([100, 100, 100]), "b": right([60, 90, 99], who=1)})
     assert verdict.outcome is INCONCLUSIVE
-    assert "Welch" in verdict.reason
+    assert "seeds and images" in verdict.reason
+    noise = scipy.stats.t.interval(0.95, 2, 17, np.std([60, 90, 99], ddof=1) / np.sqrt(3))
+    i = finding(verdict).interval
+    assert i is not None
+    assert (i.low, i.high) == pytest.approx(noise, rel=0.02)
 
 
 # --- chance and the ceiling ---------------------------------------------------------------------
@@ -498,11 +497,15 @@ def test_one_model_each_is_ordered_by_a_dozen_images_of_a_thousand_and_not_by_fi
 def test_one_model_each_is_ordered_only_where_mcnemar_agrees_with_the_interval(monkeypatch: pytest.MonkeyPatch):
     one = {"a": HIGH[:1], "b": LOW[:1]}
     monkeypatch.setattr(stats, "mcnemar", lambda *_: 0.051)
-    for by in (0.0, 1.0):
-        assert judged(ordering(by), one).outcome is INCONCLUSIVE
-    assert judged(ordering(), {"a": LOW[:1], "b": HIGH[:1]}).outcome is INCONCLUSIVE
-    assert judged(ordering(by=50.0), {"a": LOW[:1], "b": right([40])}).outcome is FAIL  # of a gap, not of an order
-    assert judged(ordering(), APART).outcome is PASS  # several seeds each have another second opinion
+    other_way = {"a": LOW[:1], "b": HIGH[:1]}
+    for arms in (one, other_way):
+        verdict = judged(ordering(), arms)
+        assert verdict.outcome is INCONCLUSIVE
+        assert "McNemar p = 0.051" in verdict.reason
+    assert judged(ordering(by=1.0), one).outcome is PASS  # of a gap, not of an order: it is a test of no gap at all
+    assert judged(ordering(by=-1.0), one).outcome is PASS
+    assert judged(ordering(by=50.0), {"a": LOW[:1], "b": right([40])}).outcome is FAIL
+    assert judged(ordering(), APART).outcome is PASS  # several seeds each speak of more than two trained models
 
 
 def test_all_comparisons_of_an_ordering_must_hold():
@@ -605,7 +608,7 @@ def measured_gap(by: float = 0.0) -> Claim:
     return claim("ordering", {"all": [{"greater": "a", "than": "b", "metric": MEASURE, "by": by}]})
 
 
-seed_values = st.lists(st.floats(-2, 2), min_size=2, max_size=4, unique=True)
+seed_values = st.lists(st.floats(-2, 2).map(lambda x: round(x, 6)), min_size=2, max_size=4, unique=True)
 
 
 @settings(deadline=None, max_examples=60)
@@ -625,20 +628,30 @@ def test_a_bound_on_a_measure_is_scipys_t_interval_over_seeds(values: list[float
 
 @settings(deadline=None, max_examples=60)
 @given(seed_values, seed_values, st.floats(0, 1))
-def test_a_gap_between_measures_is_scipys_welch_interval(first: list[float], second: list[float], by: float):
+def test_a_gap_between_measures_has_welchs_error_and_at_least_his_degrees_of_freedom(
+    first: list[float], second: list[float], by: float
+):
     f = finding(judged(measured_gap(by), measuring("a", first) + measuring("b", second, who=1)))
-    ends = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    assert f.interval is not None
-    assert (f.interval.low, f.interval.high) == pytest.approx((ends.low, ends.high), abs=1e-9)
-    assert f.measured == pytest.approx(np.mean(first) - np.mean(second))
-    assert f.outcome is (PASS if ends.low > by else FAIL if ends.high < by else INCONCLUSIVE)
+    widest = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    difference = np.mean(first) - np.mean(second)
+    se = np.sqrt(sum(np.var(x, ddof=1) / len(x) for x in (first, second)))
+    half = scipy.stats.t.ppf(0.975, len(first) + len(second) - 2) * se
+    i = f.interval
+    assert i is not None
+    assert f.measured == pytest.approx(difference)
+    assert (i.low + i.high) / 2 == pytest.approx(difference, abs=1e-9)
+    assert widest.low - 1e-9 <= i.low <= difference - half + 1e-9
+    assert difference + half - 1e-9 <= i.high <= widest.high + 1e-9
+    assert f.outcome is (PASS if i.low > by else FAIL if i.high < by else INCONCLUSIVE)
 
 
 def test_one_seed_of_a_measure_decides_nothing():
     for asked, values in ((bound(above=0.1), [9.0]), (measured_gap(), [9.0])):
         verdict = judged(asked, measuring("a", values) + measuring("b", [0.1], who=1))
         assert verdict.outcome is INCONCLUSIVE
-        assert "two seeds or more are needed for an interval" in verdict.reason
+        assert "Two seeds or more are needed for an interval, so INCONCLUSIVE." in verdict.reason
+        f = finding(verdict)
+        assert (f.interval, f.deciding, f.p, f.p_against, f.detectable) == (None,) * 5
 
 
 def test_a_measure_of_a_model_that_guesses_decides_nothing():
@@ -803,9 +816,14 @@ def test_only_the_papers_own_protocol_reproduces_or_contradicts_it(fidelity: str
 
 def test_the_reason_gives_the_numbers_that_decide():
     verdict = judged(value(80.0, 2.0), ours(80, 80.2, 79.8))
-    assert "ours 80.00 (79.50 to 80.50, 3 seeds)" in verdict.reason
-    assert "+0.00 from the reported 80" in verdict.reason
-    assert "inside the margin of 2" in verdict.reason
+    assert "ours 80.00 (79.50 to 80.50, 3 seeds) lies 0.00 above the reported 80." in verdict.reason
+    assert (
+        "The 90% interval of the difference, -0.67 to +0.67 (sd of 3 seeds), is inside the margin of 2, so PASS."
+        in (verdict.reason)
+    )
+    below = judged(value(80.5, 2.0), ours(80, n=10_000)).reason
+    assert "lies 0.50 below the reported 80.5. The 90% interval of the difference" in below
+    assert "(binomial bound, so at least 90%)" in below
 
 
 def test_the_finding_nearest_to_another_outcome_gives_the_reason():
@@ -822,16 +840,6 @@ def test_the_finding_nearest_to_another_outcome_gives_the_reason():
 
 # --- before anything is run ---------------------------------------------------------------------
 
-RECIPE = {
-    "data": {"name": "digits"},
-    "model": {"family": "vit", "patch_size": 2, "embed_dim": 16, "depth": 1, "num_heads": 1},
-    "train": {"steps": 10, "batch_size": 32, "lr": 0.001},
-}
-
-
-def planned(seeds: int) -> list[Run]:
-    return [Run("made-up", "ours", s, Recipe.model_validate(RECIPE)) for s in range(seeds)]
-
 
 @pytest.mark.parametrize("margin", [1.0, 2.2, 2.6, 3.0])
 def test_a_margin_that_one_seed_cannot_resolve_is_named_before_the_run(margin: float):
@@ -840,7 +848,7 @@ def test_a_margin_that_one_seed_cannot_resolve_is_named_before_the_run(margin: f
     best = judged(value(90.0, margin), {"ours": np.arange(797)[None] < 717})
     assert (doubt is None) == (best.outcome is PASS) == (margin > 2.5)
     if doubt:
-        assert doubt.startswith("cannot PASS: top1 with 1 seed(s)")
+        assert doubt.startswith(f"cannot PASS: top1 with 1 seed has an interval of ±2.48, the margin is {margin:g}; ")
 
 
 def test_an_at_least_claim_can_pass_by_a_better_accuracy_whatever_the_width():
@@ -849,8 +857,12 @@ def test_an_at_least_claim_can_pass_by_a_better_accuracy_whatever_the_width():
     assert judged(value(90.0, 1.0, "at_least"), ours(95, n=797)).outcome is PASS
 
 
-def test_an_ordering_can_always_pass():
-    assert cannot_pass(ordering(), "gpu", planned(1)) is None
+def test_an_ordering_can_pass_unless_no_accuracies_are_that_far_apart():
+    assert cannot_pass(ordering(), "gpu", planned(1, "a", "b")) is None
+    assert cannot_pass(ordering(by=90), "gpu", planned(1, "a", "b")) is None
+    doubt = cannot_pass(ordering(by=99), "gpu", planned(1, "a", "b"))
+    assert doubt is not None
+    assert doubt.startswith("cannot PASS: a - b would have to be above 10")
     assert cannot_pass(value(90.0, 1.0), None, []) is None
 
 

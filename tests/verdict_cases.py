@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from vitrepro.arrays import Bools
+from vitrepro.plan import Run
+from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Deviation, Environment, Measured, Predictions, Record, TrainResult
 from vitrepro.spec import Claim
 from vitrepro.verdict import Verdict, judge
@@ -110,7 +112,9 @@ def claim(
     kind: str, expect: Mapping[str, Any], cells: Mapping[str, Any] | None = None, fidelity: str = "exact"
 ) -> Claim:
     """A claim with one scale, `gpu`."""
-    entry = {"experiment": "made-up", "fidelity": fidelity, "expect": expect, "deviations": ["a smaller model"]}
+    entry = {"experiment": "made-up", "fidelity": fidelity, "expect": expect}
+    if fidelity != "exact":
+        entry["deviations"] = ["a smaller model"]
     reported = {"unit": "%", "cells": cells} if cells else None
     return Claim.model_validate(
         {
@@ -126,10 +130,9 @@ def claim(
 
 def value(reported: float, margin: float, direction: str = "two_sided", sd: float | None = None, **more: Any) -> Claim:
     """Arm `ours` against one reported number."""
-    cell = {"value": reported, "sd": sd, "runs": more.pop("printed_runs", None)}
-    return claim(
-        "value", {"cells": {"top1": {"arm": "ours", "margin": margin, "direction": direction}}}, {"top1": cell}, **more
-    )
+    cell = {"value": reported, "sd": sd, "runs": more.pop("printed_runs", None), "decimals": more.pop("decimals", None)}
+    check = {"arm": "ours", "margin": margin, "direction": direction, "same_weights": more.pop("same_weights", False)}
+    return claim("value", {"cells": {"top1": check}}, {"top1": cell}, **more)
 
 
 def ordering(by: float = 0.0, **more: Any) -> Claim:
@@ -146,14 +149,33 @@ def gain(by: float = 0.0, **more: Any) -> Claim:
     return claim("trend", {"larger_gain": ["vit-1", "vit-2"], "than": ["resnet-1", "resnet-2"], "by": by}, **more)
 
 
-def increasing(by: float = 0.0, **more: Any) -> Claim:
-    return claim("trend", {"increasing": ["small", "base", "large"], "by": by}, **more)
+def increasing(
+    by: float = 0.0, dip: float | None = None, arms: Sequence[str] = ("small", "base", "large"), **more: Any
+) -> Claim:
+    return claim("trend", {"increasing": list(arms), "by": by, "dip": dip}, **more)
 
 
 def judged(
-    claim: Claim, arms: Mapping[str, Bools] | Sequence[Measured], deviations: Sequence[Deviation] = (), **change: Any
+    claim: Claim,
+    arms: Mapping[str, Bools] | Sequence[Measured],
+    deviations: Sequence[Deviation] = (),
+    moved: float = 0.0,
+    **change: Any,
 ) -> Verdict:
     """The verdict on runs, or on arms' correctness, at scale `gpu`; registered are the seeds there are, up to three."""
     measured = runs(arms, **change) if isinstance(arms, Mapping) else arms
     registered = min(3, len({m.seed for m in measured}))
-    return judge(claim, "gpu", measured, registered_seeds=registered, deviations=deviations)
+    return judge(claim, "gpu", measured, registered_seeds=registered, deviations=deviations, moved=moved)
+
+
+RECIPE = {
+    "data": {"name": "digits"},
+    "model": {"family": "vit", "patch_size": 2, "embed_dim": 16, "depth": 1, "num_heads": 1},
+    "train": {"steps": 10, "batch_size": 32, "lr": 0.001},
+}
+
+
+def planned(seeds: int, *arms: str) -> list[Run]:
+    """Runs on digits, of which 797 are test images; of arm `ours` if none is named."""
+    recipe = Recipe.model_validate(RECIPE)
+    return [Run("made-up", arm, s, recipe) for s in range(seeds) for arm in arms or ("ours",)]

@@ -37,6 +37,9 @@ def earlier_changes(entry: VerdictEntry, claim: Claim, scale: Scale) -> Iterator
 
 def differences(was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
     """Key path, old and new value of every leaf that differs; None where there is none."""
+    if isinstance(was, dict) and isinstance(now, dict):  # what is equal as a whole has no leaf that differs
+        equal = {key for key in was.keys() & now.keys() if was[key] == now[key]}
+        was, now = ({k: v for k, v in some.items() if k not in equal} for some in (was, now))
     old, new = dict(_leaves(was)), dict(_leaves(now))
     for path in dict.fromkeys([*old, *new]):
         if old.get(path) != new.get(path):

@@ -313,6 +313,19 @@ def select(registry: Registry, patterns: Sequence[str]) -> tuple[list[Claim], Gr
     return [c for c in registry.claims.values() if c.id in chosen], group
 
 
+def one(registry: Registry, name: str) -> tuple[Claim, str | None]:
+    """The claim of an id, or of `claim/cell`, with the cell.
+
+    Raises:
+        UsageError: nothing has this name, or several claims have.
+    """
+    chosen, _ = select(registry, [name])
+    if len(chosen) > 1:
+        raise UsageError(f"{name} names {len(chosen)} claims; one is needed")
+    claim = chosen[0]
+    return claim, None if claim.id == name or not name.startswith(f"{claim.id}/") else name.rpartition("/")[2]
+
+
 def _matches(claim: Claim, pattern: str) -> bool:
     """A claim's id, a glob over ids, or a cell of the claim (`paper/claim/cell`)."""
     claim_id, _, cell = pattern.rpartition("/")

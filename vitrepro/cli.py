@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -215,14 +215,13 @@ def show(
     named, _, cell = claim_id.rpartition("/")
     for claim in chosen:
         choice = plan.choose_scale(claim, None, why_not=reason)
-        describe(
-            out,
-            claim,
-            registry,
-            choice,
-            [e for e in entries if e.claim_id == claim.id],
-            cell if named == claim.id else None,
-        )
+        mine = [e for e in entries if e.claim_id == claim.id]
+        judged = []
+        if mine:
+            from vitrepro.report.judged import rejudge  # brings in numpy
+
+            judged = rejudge(registry, places.store, mine)
+        describe(out, claim, registry, choice, mine, cell if named == claim.id else None, judged)
     for fault in faults:
         typer.echo(fault, err=True)
 
@@ -286,6 +285,9 @@ def verify(
     checkpoint_every: Annotated[
         float, typer.Option("--checkpoint-every", min=0.0, metavar="SECONDS", help="Between checkpoints of a run.")
     ] = 30.0,
+    allow_inconclusive: Annotated[
+        bool, typer.Option("--allow-inconclusive", help="Run also what cannot PASS as planned, such as fewer seeds.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     store: StoreOption = DEFAULT_STORE,
     data_dir: DataOption = None,
@@ -306,14 +308,26 @@ def verify(
     from vitrepro.cost import duration
     from vitrepro.plan import unique_runs
     from vitrepro.report import terminal
+    from vitrepro.report.families import adjusted, sentences
     from vitrepro.report.progress import RunProgress
     from vitrepro.report.rows import as_json as verdict_json
-    from vitrepro.report.rows import row
-    from vitrepro.report.verdicts import print_verdicts
+    from vitrepro.report.rows import rows
+    from vitrepro.report.verdicts import print_reasons, print_verdicts
 
     launch.warm_up()
     registry, places, request, timings, plans = _plans(
-        patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir, fresh
+        patterns,
+        scale,
+        devices,
+        precision,
+        seeds,
+        settings,
+        budget,
+        store,
+        data_dir,
+        claims_dir,
+        fresh,
+        allow_inconclusive,
     )
     request = replace(request, checkpoint_seconds=checkpoint_every)
     _warn_of_problems(registry)
@@ -341,22 +355,23 @@ def verify(
             _print_json(verdicts=[], interrupted=str(stopped), exit_code=128 + stopped.number)
         raise typer.Exit(128 + stopped.number) from None
     code = session.exit_code(verdicts)
+    judged = [(p.claim, v) for p, v in zip(plans, verdicts, strict=True)]
     if as_json:
-        documents = [verdict_json(p.claim, v) for p, v in zip(plans, verdicts, strict=True)]
+        documents = [verdict_json(*pair, p) for pair, p in zip(judged, adjusted(judged), strict=True)]
         _print_json(verdicts=documents, exit_code=code, problems=list(registry.problems))
         raise typer.Exit(code)
     out = terminal.console()
-    print_verdicts(out, [row(p.claim, v) for p, v in zip(plans, verdicts, strict=True)])
+    print_verdicts(out, rows(judged))
     out.print(terminal.counts([v.outcome.value for v in verdicts]) + ".", markup=False)
-    for p, v in zip(plans, verdicts, strict=True):
-        if v.outcome.value != "PASS":
-            out.print(f"{p.claim.id}: {v.outcome.value}: {v.reason}", markup=False, soft_wrap=True)
+    print_reasons(out, verdicts)
+    for sentence in sentences(judged):
+        out.print(sentence, markup=False, soft_wrap=True)
     kept = {(e.claim_id, e.scale): e for e in places.store.verdicts()[0]}
     for p in plans:
         entry = kept.get((p.claim.id, p.choice.scale or ""))
         for change in earlier_changes(entry, p.claim, p.choice.entry) if entry and p.choice.entry else ():
             out.print(f"{p.claim.id}: changed: {change}", markup=False, soft_wrap=True)
-    not_run = [v for v in verdicts if v.outcome.value == "NOT_RUN"]
+    not_run = [v for p, v in zip(plans, verdicts, strict=True) if v.outcome.value == "NOT_RUN" and p.held_back is None]
     if not_run and request.budget_seconds is not None:
         out.print(
             f"The budget of {duration(request.budget_seconds)} left runs undone; run again to go on, or give --budget.",
@@ -368,6 +383,85 @@ def verify(
             "reproduce the paper's number.",
             markup=False,
         )
+    raise typer.Exit(code)
+
+
+@app.command("judge")
+def judge_command(
+    claim_id: Annotated[str, typer.Argument(metavar="CLAIM[/CELL]")],
+    accuracy: Annotated[
+        list[str] | None,
+        typer.Option("--accuracy", metavar="[NAME=]A,...", help="Percent, one a training run; repeat for names."),
+    ] = None,
+    correct: Annotated[
+        list[str] | None,
+        typer.Option("--correct", metavar="[NAME=]K,...", help="The same in images."),
+    ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--predictions",
+            metavar="[NAME=]FILE,...",
+            help="csv (id,predicted,label or id,correct), npz or safetensors; one for each training run.",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="CLAIM", help="The numbers that another claim reports.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", help="Test images, where the claim does not say it.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="With --sd: runs behind the one accuracy.")] = None,
+    sd: Annotated[float | None, typer.Option("--sd", help="Standard deviation of these runs, in points.")] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="Where the claim registers none; the verdict says so.")
+    ] = None,
+    same_weights: Annotated[
+        bool, typer.Option("--same-weights", help="The weights the source evaluated, so that nothing is random.")
+    ] = False,
+    scale: ScaleOption = None,
+    claims_dir: ClaimsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The verdict for numbers obtained elsewhere, by the claim's own rule and margin; nothing is run or stored.
+
+    NAME is a reported cell, or an arm of a claim that compares arms. Exit codes as for verify.
+    """
+    from vitrepro import claims, elsewhere, session
+    from vitrepro.report import terminal
+    from vitrepro.report.families import adjusted
+    from vitrepro.report.rows import as_json as verdict_json
+    from vitrepro.report.rows import rows
+    from vitrepro.report.verdicts import print_findings, print_verdicts
+
+    registry = _registry(claims_dir)
+    claim, cell = claims.one(registry, claim_id)
+    not_judged: dict[str, str] = {}
+    given: dict[str, elsewhere.Given] = {}
+    if source is not None:
+        given, not_judged = elsewhere.from_claim(claims.one(registry, source)[0], claim)
+        given = {name: g for name, g in given.items() if cell in (None, name)}
+    kinds: tuple[tuple[elsewhere.Kind, list[str] | None], ...] = (
+        ("--accuracy", accuracy),
+        ("--correct", correct),
+        ("--predictions", predictions),
+    )
+    for kind, texts in kinds:
+        for name, numbers in elsewhere.parse(kind, texts or []).items():
+            if name in given:
+                raise UsageError(f"{kind}: {name or 'the number'} is given in two ways; give one")
+            given[name] = numbers
+    asked = elsewhere.Asked(_scale(scale), n, seeds, sd, margin, same_weights)
+    result = elsewhere.judge(registry, claim, cell, given, asked)
+    not_judged |= result.not_judged
+    code = session.exit_code([result.verdict])
+    judged = [(claim, result.verdict)]
+    if as_json:
+        _print_json(verdict=verdict_json(*judged[0], adjusted(judged)[0]), not_judged=not_judged, exit_code=code)
+        raise typer.Exit(code)
+    out = terminal.console()
+    print_verdicts(out, rows(judged))
+    print_findings(out, claim, result.verdict)
+    for name, why in not_judged.items():
+        out.print(f"{name}: not judged: {why}", markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
@@ -396,22 +490,39 @@ def report(
 
 @app.command("audit")
 def audit_command(
+    ctx: typer.Context,
     patterns: Annotated[list[str] | None, typer.Argument(metavar="[CLAIM...]")] = None,
     tables: Annotated[
         list[Path] | None,
         typer.Option("--table", metavar="FILE", help="A table (csv, tsv, yaml, json) that restates reported numbers."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every number, not only what stands out.")] = False,
+    verdicts: Annotated[
+        bool,
+        typer.Option(
+            "--verdicts", help="Could the verdicts of --store have come out otherwise? Exit 1 if one could not."
+        ),
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
     claims_dir: ClaimsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Could the reported numbers have come about? As k/n, a mean of runs or of batches; copied rows; wrong digits.
 
     Information about the numbers themselves, never an outcome: the exit code is 0 whatever it finds.
+
+    With --verdicts: every verdict of a store judged again, with its reported number moved by one, two and three
+    margins both ways, its orders reversed, and as far as what was measured. Exit code: 1 if a decided verdict comes out
+    the same whatever is changed, which is a defect of its claim; else 0.
     """
     from vitrepro import claims
     from vitrepro.report import audited, terminal
 
+    if verdicts:
+        _audit_verdicts(patterns, tables, everything, store, claims_dir, as_json)
+    source = ctx.get_parameter_source("store")
+    if source is not None and source.name == "COMMANDLINE":
+        raise UsageError("--store names a store of verdicts, at which only --verdicts looks; add it, or leave --store")
     registry = _registry(claims_dir)
     chosen = claims.select(registry, patterns)[0] if patterns else list(registry.claims.values())
     found = audited.audited(chosen, tables or [])
@@ -420,6 +531,80 @@ def audit_command(
         return
     audited.print_audit(terminal.console(), found, everything=everything)
     _warn_of_problems(registry)
+
+
+def _audit_verdicts(
+    patterns: list[str] | None,
+    tables: list[Path] | None,
+    everything: bool,
+    store: Path,
+    claims_dir: list[Path] | None,
+    as_json: bool,
+) -> NoReturn:
+    """`audit --verdicts`; ends with its exit code."""
+    from vitrepro import claims
+    from vitrepro.report import sensitive, terminal
+    from vitrepro.store import Store
+
+    if tables or everything:
+        other = "--table" if tables else "--all"
+        raise UsageError(f"{other} looks at reported numbers and --verdicts at the verdicts of a store; give one")
+    registry = _registry(claims_dir)
+    chosen = {c.id for c in claims.select(registry, patterns)[0]} if patterns else None
+    found = sensitive.audited(registry, Store(store), chosen)
+    faults = Store(store).verdicts()[1]
+    if as_json:
+        _print_json(**sensitive.as_json(found), problems=[*registry.problems, *faults])
+    else:
+        sensitive.print_audited(terminal.console(), found)
+        for fault in faults:
+            typer.echo(fault, err=True)
+        _warn_of_problems(registry)
+    raise typer.Exit(sensitive.exit_code(found))
+
+
+@app.command()
+def calibrate(
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write the tables here; else to stdout.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1_000, max=1_000_000, help="Simulated experiments a line.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, max=1024, help="At a time; else one a core.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """How often verdicts are wrong, by simulation: false PASS and FAIL, power against the plan, coverage.
+
+    Exit code: 0 all within the limits; 1 a limit is missed.
+    """
+    from vitrepro import calibration
+    from vitrepro.report import calibrated, terminal
+    from vitrepro.report.progress import StepProgress
+    from vitrepro.store import explain, write_atomic
+
+    number = trials or calibration.TRIALS
+    chosen, beside = calibration.studies(number), calibration.comparisons(number)
+    work = sum(s.work for s in (*chosen, *beside))
+    with StepProgress("calibration", work, terminal.console(stderr=True), quiet) as progress:
+        found = calibration.run(
+            (*chosen, *beside),
+            processes or os.cpu_count() or 1,
+            lambda s: progress.advance(s.work, f"{s.kind}, {s.seeds} seeds"),
+        )
+    tallies = found[: len(chosen)]
+    text = calibrated.document(chosen, tallies, number, found[len(chosen) :])
+    if out is None:
+        typer.echo(text)
+    else:
+        with explain(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(out, text.encode())
+        typer.echo(f"{out}: {calibrated.summary(tallies)}", err=True)
+    if any(calibrated.missing(tallies)):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -662,6 +847,7 @@ def _plans(
     data_dir: Path | None,
     claims_dir: list[Path] | None,
     fresh: bool = False,
+    allow_inconclusive: bool = True,
 ) -> tuple[Registry, Places, Request, Timings, list[ClaimPlan]]:
     """What `plan` and `verify` share: read the command line and plan the claims."""
     from vitrepro import claims, launch, session
@@ -690,6 +876,7 @@ def _plans(
         overrides=overrides,
         budget_seconds=seconds,
         fresh=fresh,
+        allow_inconclusive=allow_inconclusive,
     )
     places = _places(store, data_dir)
     threads = launch.slots(used)[0].threads

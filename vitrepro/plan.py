@@ -112,12 +112,14 @@ class ClaimPlan:
 
     Attributes:
         checked: at scale `literal`, where nothing is run, what the printed cells say.
+        held_back: why nothing is run for it, though it could be: no PASS is possible.
     """
 
     choice: Choice
     runs: tuple[Run, ...]
     registered_seeds: int
     checked: tuple[Checked, ...] = ()
+    held_back: str | None = None
 
     @property
     def claim(self) -> Claim:
@@ -295,8 +297,8 @@ def _lookup(values: Mapping[str, Any], path: str) -> Any:
 
 
 def unique_runs(plans: Iterable[ClaimPlan]) -> tuple[Run, ...]:
-    """Every run once, claim by claim, so that early claims are decided early."""
-    return tuple({run.id: run for plan in plans for run in plan.runs}.values())
+    """Every run once, claim by claim, so that early claims are decided early; none of plans that are held back."""
+    return tuple({run.id: run for plan in plans if plan.held_back is None for run in plan.runs}.values())
 
 
 def _short(value: Any) -> str:

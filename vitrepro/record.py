@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from vitrepro.recipe import Strict
-from vitrepro.spec import content_hash
+from vitrepro.spec import canonical_json
 
 if TYPE_CHECKING:  # listing claims must not wait for numpy
     from vitrepro.arrays import Bools, Ints
@@ -124,13 +125,28 @@ class Record(Stored):
     deviations: tuple[Deviation, ...] = ()
     result: TrainResult | AnalyticResult
     environment: Environment
+    predictions_sha256: str | None = Field(None, description="of the file of predictions, where there is one")
     started_at: str = Field(description="UTC, ISO 8601")
     wall_seconds: NonNegativeFloat
 
 
 def run_identity(engine: int, type: str, config: dict[str, Any], seed: int) -> str:
     """A run's id: hash of exactly what determines its result, given the data (whose hash the record holds)."""
-    return content_hash([engine, type, config, seed])[:16]
+    text = f'[{engine},"{type}",{_config_json(config)},{seed}]'
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_written: tuple[dict[str, Any], str] = ({}, "{}")
+
+
+def _config_json(config: dict[str, Any]) -> str:
+    """The config as canonical JSON; the last one is kept, since the seeds of an arm are read one after another."""
+    global _written
+    known, text = _written
+    if known != config:
+        text = canonical_json(config)
+        _written = (config, text)
+    return text
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +160,19 @@ class Predictions:
     @property
     def correct(self) -> Bools:
         return self.predicted == self.labels
+
+    @property
+    def distinct(self) -> bool:
+        """No image stands twice."""
+        ids = self.by_id().ids
+        return bool((ids[1:] > ids[:-1]).all())
+
+    def by_id(self) -> Predictions:
+        """The same, ascending by id; itself where it is already, as stored predictions are."""
+        if bool((self.ids[1:] >= self.ids[:-1]).all()):
+            return self
+        order = self.ids.argsort()
+        return Predictions(self.ids[order], self.predicted[order], self.labels[order])
 
 
 @dataclass(frozen=True)

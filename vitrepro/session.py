@@ -5,6 +5,7 @@ select -> choose a scale -> plan runs -> prepare data -> run what is missing -> 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +13,14 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vitrepro import plan, verdict
+from vitrepro import plan, power, verdict
 from vitrepro.claims import Registry
 from vitrepro.cost import Timings, duration, total
 from vitrepro.errors import StoreError, UsageError
 from vitrepro.plan import Choice, ClaimPlan, Override, Run
+from vitrepro.power import Outlook
 from vitrepro.recipe import Precision, Recipe
-from vitrepro.record import Record
+from vitrepro.record import Record, TrainResult
 from vitrepro.spec import SCALES, CheckName, Claim, Scale
 from vitrepro.store import Places, RunRef, Store, VerdictEntry
 from vitrepro.verdict import Outcome, Verdict
@@ -33,6 +35,7 @@ class Request:
 
     Attributes:
         scales: none: the most faithful that can run; one: that or INFEASIBLE; several: each that a claim has.
+        allow_inconclusive: run plans that cannot PASS as well.
     """
 
     scales: tuple[CheckName, ...] = ()
@@ -43,6 +46,7 @@ class Request:
     budget_seconds: float | None = None
     checkpoint_seconds: float = 30.0
     fresh: bool = False
+    allow_inconclusive: bool = True
 
 
 def make_plans(
@@ -115,7 +119,41 @@ def make_plans(
     changed = request.seeds is not None or request.precision != "auto" or request.overrides
     if not trains and changed and any(p.runs or p.checked for p in plans):
         raise UsageError("--seeds, --precision and --set: nothing is trained for these claims")
-    return plans
+    return plans if request.allow_inconclusive else [_held_back(p, places.store, request) for p in plans]
+
+
+def _held_back(claim_plan: ClaimPlan, store: Store, request: Request) -> ClaimPlan:
+    """The plan, not to be run where runs are missing that could not bring a PASS."""
+    if all(store.state(r.id) == "finished" for r in claim_plan.runs) and not request.fresh:
+        return claim_plan
+    return replace(claim_plan, held_back=doubt(claim_plan, store))
+
+
+def doubt(claim_plan: ClaimPlan, store: Store) -> str | None:
+    """Why a plan cannot be expected to PASS, or None."""
+    claim, scale = claim_plan.claim, claim_plan.choice.scale
+    seen = seen_accuracies(claim_plan, store)
+    return power.cannot_pass(claim, scale, claim_plan.runs, claim_plan.registered_seeds, seen)
+
+
+def outlooks(claim_plan: ClaimPlan, store: Store) -> list[Outlook]:
+    """What the runs of a plan can tell, comparison by comparison."""
+    entry = claim_plan.choice.entry
+    trained = [r for r in claim_plan.runs if r.type == "train"]
+    if entry is None or entry.expect is None or not trained:
+        return []
+    return power.outlook(claim_plan.claim, entry.expect, trained, seen_accuracies(claim_plan, store))
+
+
+def seen_accuracies(claim_plan: ClaimPlan, store: Store) -> dict[str, float]:
+    """Mean accuracy in percent of the arms of which runs are stored."""
+    found: dict[str, list[float]] = {}
+    for run in claim_plan.runs:
+        with contextlib.suppress(StoreError):  # named where the run itself is needed
+            record = store.record(run.id)
+            if record is not None and isinstance(record.result, TrainResult):
+                found.setdefault(run.arm, []).append(100 * record.result.correct / record.result.n)
+    return {arm: sum(values) / len(values) for arm, values in found.items()}
 
 
 def verify(
@@ -146,7 +184,7 @@ def verify(
     verdicts = []
     for claim_plan in plans:
         decided = judge(claim_plan, store)
-        if claim_plan.choice.scale is not None:
+        if claim_plan.choice.scale is not None and claim_plan.held_back is None:
             store.write_verdict(entry_of(claim_plan, decided))
         verdicts.append(decided)
     return verdicts
@@ -155,6 +193,10 @@ def verify(
 def judge(claim_plan: ClaimPlan, store: Store) -> Verdict:
     """The verdict that the stored runs give now."""
     choice = claim_plan.choice
+    if claim_plan.held_back is not None:
+        why = f"{claim_plan.held_back}; nothing was run, --allow-inconclusive runs it all the same"
+        entry = choice.entry
+        return Verdict(claim_plan.claim.id, Outcome.NOT_RUN, choice.scale, entry.fidelity if entry else None, why)
     if claim_plan.checked:
         return verdict.judge_literal(claim_plan.claim, claim_plan.checked)
     if choice.scale is None or not claim_plan.runs:

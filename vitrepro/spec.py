@@ -208,6 +208,9 @@ class ValueCheck(Strict):
         description="points of top-1; smallest difference that matters"
     )
     direction: Literal["two_sided", "at_least"] = "two_sided"
+    same_weights: bool = Field(
+        False, description="a released model evaluated again, where nothing is random and counts decide"
+    )
 
 
 class ValueExpect(Strict):
@@ -220,7 +223,9 @@ class Comparison(Strict):
 
     greater: Name
     than: Name
-    by: Annotated[float, Field(ge=0, lt=100), NUMBER] = Field(0.0, description="points of top-1, or of the measure")
+    by: Annotated[float, Field(gt=-50, lt=100), NUMBER] = Field(
+        0.0, description="points of top-1, or of the measure; negative: it falls short by less than that"
+    )
     metric: Literal["top1"] | MeasureName = "top1"
 
     @model_validator(mode="after")
@@ -279,8 +284,15 @@ class TrendExpect(Strict):
     kind: Literal["trend"] = "trend"
     larger_gain: tuple[Name, Name] | None = Field(None, description="[from, to]: the arms whose gain is larger")
     than: tuple[Name, Name] | None = Field(None, description="[from, to]: the arms whose gain is smaller")
-    increasing: Annotated[tuple[Name, ...], Field(min_length=3)] | None = None
-    by: Annotated[float, Field(ge=0, lt=100), NUMBER] = Field(0.0, description="points of top-1")
+    increasing: Annotated[tuple[Name, ...], Field(min_length=3)] | None = Field(
+        None, description="arms whose accuracy rises at every step; with dip, whose fitted line rises"
+    )
+    by: Annotated[float, Field(ge=0, lt=100), NUMBER] = Field(
+        0.0, description="points of top-1: of the larger gain, of every step, or with dip of the whole line"
+    )
+    dip: Annotated[float, Field(gt=0, lt=50), NUMBER] | None = Field(
+        None, description="points by which a step may fall, where the line rises as a whole"
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> TrendExpect:
@@ -288,6 +300,8 @@ class TrendExpect(Strict):
             raise ValueError("larger_gain and than go together")
         if (self.larger_gain is None) == (self.increasing is None):
             raise ValueError("give either larger_gain with than, or increasing")
+        if self.dip is not None and self.increasing is None:
+            raise ValueError("dip goes with increasing")
         arms = self.increasing or (*(self.larger_gain or ()), *(self.than or ()))
         if len(set(arms)) != len(arms):
             raise ValueError(f"an arm stands twice: {list(arms)}")
@@ -415,6 +429,14 @@ class Reported(Strict):
     n: Annotated[dict[Text, PositiveInt], Field(min_length=1)] | None = Field(
         None, description="glob over cell names: test images; the first that matches counts"
     )
+    margins: dict[Text, Annotated[float, Field(gt=0, lt=50), NUMBER]] = Field(
+        default_factory=dict,
+        description="glob over cell names: smallest difference that matters for numbers obtained elsewhere, where no "
+        "scale states one; the first that matches counts",
+    )
+    evaluated: tuple[Text, ...] = Field(
+        (), description="globs over cells that are of a released model evaluated as it is, where nothing is random"
+    )
     cells: Annotated[
         dict[Name, Annotated[Cell, BeforeValidator(_number_is_cell, json_schema_input_type=float | Cell)]],
         Field(min_length=1),
@@ -438,10 +460,23 @@ class Reported(Strict):
 
     @model_validator(mode="after")
     def _every_glob_matches(self) -> Reported:
-        for glob in self.n or {}:
-            if not any(fnmatch.fnmatchcase(name, glob) for name in self.cells):
-                raise ValueError(f"n: no cell matches {glob!r}")
+        for key, globs in (("n", self.n or {}), ("margins", self.margins), ("evaluated", self.evaluated)):
+            for glob in globs:
+                if not any(fnmatch.fnmatchcase(name, glob) for name in self.cells):
+                    raise ValueError(f"{key}: no cell matches {glob!r}")
+        for name, cell in self.cells.items():
+            margin = self.margin(name)
+            if margin is not None and cell.decimals is not None and margin < 0.5 * 10.0**-cell.decimals:
+                raise ValueError(f"margins: {margin:g} is less than half a printed digit of {name}")
         return self
+
+    def margin(self, cell: str) -> float | None:
+        """The margin of a cell for numbers obtained elsewhere, or None."""
+        return next((m for glob, m in self.margins.items() if fnmatch.fnmatchcase(cell, glob)), None)
+
+    def is_evaluated(self, cell: str) -> bool:
+        """Whether the cell is of a released model evaluated as it is."""
+        return any(fnmatch.fnmatchcase(cell, glob) for glob in self.evaluated)
 
 
 class Elsewhere(Strict):
@@ -500,6 +535,8 @@ class Scale(Strict):
             raise ValueError(f"missing: {', '.join(sorted(missing))} (or infeasible, with the reason)")
         if self.fidelity == "proxy" and not self.deviations:
             raise ValueError("a proxy names its deviations from the paper's protocol")
+        if self.fidelity == "exact" and self.deviations:  # or a PASS would be called reproduced
+            raise ValueError("what deviates from the paper's protocol is not exact: it is a substitute or a proxy")
         return self
 
 
@@ -543,7 +580,7 @@ _FORM_KEYS = {
     "literal": {"checks", "let"},
     "ordering": {"all"},
     "equivalence": {"equal", "within"},
-    "trend": {"larger_gain", "increasing", "than", "by"},
+    "trend": {"larger_gain", "increasing", "than", "by", "dip"},
 }
 _FIXED_FORMS = ("exact", "value")  # a reported number is counted, or measured with an interval; no order stands for it
 
@@ -691,5 +728,9 @@ class Paper(Strict):
 
 def content_hash(value: Any) -> str:
     """SHA-256 of the canonical JSON of plain values."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of plain values: keys sorted, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

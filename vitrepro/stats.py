@@ -1,4 +1,4 @@
-"""Counts and seeds to intervals and p-values. Accuracies and differences are in percent throughout.
+"""Counts and seeds to estimates, intervals and p-values. Accuracies and differences are in percent throughout.
 
 scipy is imported where it is used: listing claims must not wait for it.
 """
@@ -12,28 +12,69 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitrepro.arrays import Bools, Floats
-from vitrepro.randomness import derive
-
-DRAWS = 10_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval in percent; `method` says what it accounts for."""
+    """A confidence interval in percent; `method` says what it accounts for.
+
+    Attributes:
+        bound: its width is an upper bound, so that it covers at least at its level.
+    """
 
     low: float
     high: float
     level: float
     method: str
+    bound: bool = False
 
-    def hull(self, other: Interval) -> Interval:
-        """The smallest interval that holds both."""
-        return Interval(
-            min(self.low, other.low),
-            max(self.high, other.high),
-            self.level,
-            f"{self.method} and {other.method}",
-        )
+
+@dataclass(frozen=True)
+class Estimate:
+    """What seeds and images say of a true value: its interval and its p-values come from the same three numbers.
+
+    Attributes:
+        centre: of every interval; where images were added (`contrast`) a little nearer to zero than the difference.
+        se: standard error; never zero unless all values are the same number.
+        freedom: degrees of freedom of Student's t; infinite for a normal.
+        bound: `se` is an upper bound.
+    """
+
+    centre: float
+    se: float
+    freedom: float
+    method: str
+    bound: bool = False
+
+    def interval(self, level: float) -> Interval:
+        half = self.quantile((1 + level) / 2) * self.se
+        return Interval(self.centre - half, self.centre + half, level, self.method, self.bound)
+
+    def p_above(self, edge: float) -> float:
+        """One-sided p-value for the true value lying above `edge`: below 5% where the 90% interval does."""
+        if self.se == 0:
+            return 0.0 if self.centre > edge else 1.0
+        return _t_sf((self.centre - edge) / self.se, self.freedom)
+
+    def p_below(self, edge: float) -> float:
+        """The same for below."""
+        return Estimate(-self.centre, self.se, self.freedom, self.method).p_above(-edge)
+
+    def quantile(self, share: float) -> float:
+        return t_quantile(share, self.freedom)
+
+
+def t_quantile(share: float, freedom: float) -> float:
+    """Quantile of Student's t; of the normal for infinite degrees of freedom."""
+    from scipy.special import ndtri, stdtrit
+
+    return float(ndtri(share) if math.isinf(freedom) else stdtrit(freedom, share))
+
+
+def _t_sf(x: float, freedom: float) -> float:
+    from scipy.special import ndtr, stdtr
+
+    return float(ndtr(-x) if math.isinf(freedom) else stdtr(freedom, -x))
 
 
 def wilson(correct: int, n: int, level: float = 0.95) -> Interval:
@@ -59,14 +100,14 @@ def t_interval(accuracies: Sequence[float], level: float = 0.95) -> Interval:
     Raises:
         ValueError: fewer than two seeds.
     """
-    from scipy.stats import t
-
-    k = len(accuracies)
-    if k < 2:
+    over_seeds = mean(accuracies)
+    if over_seeds is None:
         raise ValueError("an interval over seeds needs at least two")
-    half = float(t.ppf((1 + level) / 2, k - 1)) * float(np.std(accuracies, ddof=1)) / math.sqrt(k)
-    mean = float(np.mean(accuracies))
-    return Interval(mean - half, mean + half, level, f"t, {k} seeds")
+    i = over_seeds.interval(level)
+    return Interval(i.low, i.high, level, f"t, {len(accuracies)} seeds")
+
+
+BOUND = "binomial bound"
 
 
 def seed_sd(accuracies: Sequence[float], n: int) -> tuple[float, str]:
@@ -81,57 +122,72 @@ def seed_sd(accuracies: Sequence[float], n: int) -> tuple[float, str]:
     sd = float(np.std(accuracies, ddof=1)) if k >= 2 else 0.0
     if k >= 3:
         return max(sd, 50 / n), f"sd of {k} seeds"
-    p = (float(np.mean(accuracies)) / 100 * n + 1) / (n + 2)
-    bound = 100 * math.sqrt(p * (1 - p) / n)
-    return (bound, "binomial bound") if bound >= sd else (sd, "sd of 2 seeds")
+    bound = binomial_sd(float(np.mean(accuracies)), n)
+    return (bound, BOUND) if bound >= sd else (sd, "sd of 2 seeds")
 
 
-def equivalence_interval(
+def binomial_sd(accuracy: float, n: int) -> float:
+    """Binomial standard error of an accuracy in percent, with one success and one failure added."""
+    p = (accuracy / 100 * n + 1) / (n + 2)
+    return 100 * math.sqrt(p * (1 - p) / n)
+
+
+def difference(
     accuracies: Sequence[float], n: int, reported: float, reported_sd: float | None, reported_runs: int | None
-) -> Interval:
-    """90% interval of ours minus the reported number; inside (-margin, margin) it is equivalence at 5% (TOST).
+) -> Estimate:
+    """Ours minus the reported number. Its 90% interval inside (-margin, margin) is equivalence at 5% (TOST).
+
+    Degrees of freedom are those of `freedom_of_sum`; a binomial bound counts as known, and so does a printed spread of
+    unknown runs.
 
     Args:
         accuracies: one per seed, percent.
         n: test images behind each.
-        reported_sd, reported_runs: the printed spread and its runs; without them ours is assumed, for one run.
+        reported_sd, reported_runs: the printed spread and its runs; without a spread theirs is taken to be ours, and
+            without runs one is assumed.
     """
+    k = len(accuracies)
     sd, source = seed_sd(accuracies, n)
-    half = _half_width(sd, len(accuracies), reported_sd, reported_runs)
-    difference = float(np.mean(accuracies)) - reported
-    return Interval(difference - half, difference + half, 0.90, source)
+    known = k < 3 and source == BOUND
+    theirs = sd if reported_sd is None else reported_sd
+    parts = [(sd**2 / k, math.inf if known else k - 1)]
+    if reported_sd is None:  # one spread, estimated once
+        parts = [(sd**2 / k + theirs**2 / (reported_runs or 1), parts[0][1])]
+    else:
+        parts.append((theirs**2 / (reported_runs or 1), (reported_runs or 1) - 1 or math.inf))
+    return Estimate(float(np.mean(accuracies)) - reported, *_sum(parts), source, bound=known)
 
 
-def expected_half_width(
-    seeds: int, n: int, reported: float, reported_sd: float | None, reported_runs: int | None
-) -> float:
-    """Half the width that `equivalence_interval` should have, before anything is measured.
+def _sum(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Standard error and degrees of freedom of a sum of variances, each with its own; infinite ones are known."""
+    known = sum(v for v, freedom in parts if math.isinf(freedom))
+    uncertain = [(v, freedom) for v, freedom in parts if v > 0 and not math.isinf(freedom)]
+    variance = known + sum(v for v, _ in uncertain)
+    if not uncertain:
+        return math.sqrt(variance), math.inf
+    variances, freedoms = np.array([v for v, _ in uncertain]), np.array([freedom for _, freedom in uncertain])
+    return math.sqrt(variance), float(freedom_of_sum(variances[:, None], freedoms, known)[0])
 
-    With one or two seeds it is known: that of the binomial bound at the reported accuracy. From three on the
-    seeds are expected to vary as the reported runs did, or else by 0.8 of the bound.
+
+def freedom_of_sum(variances: Floats, freedoms: Floats, known: float = 0.0) -> Floats:
+    """Degrees of freedom of sums of estimated variances, and of one that is known.
+
+    Satterthwaite's estimate is too low where parts have few degrees of freedom each, and its unbiased form too high;
+    halfway between them intervals cover what they promise (docs/calibration.md). Never more than the parts have
+    together, but for what the known variance adds.
+
+    Args:
+        variances: (parts, ...), each the variance of a mean.
+        freedoms: (parts,), finite.
+
+    Returns:
+        (...); for one part exactly its own, and infinite nowhere.
     """
-    sd, _ = seed_sd([reported], n)
-    if seeds >= 3:
-        sd = 0.8 * sd if reported_sd is None else reported_sd
-    return _half_width(sd, seeds, reported_sd, reported_runs)
-
-
-def _half_width(sd: float, seeds: int, reported_sd: float | None, reported_runs: int | None) -> float:
-    """Half a 90% interval of the difference of two means, by Welch and Satterthwaite.
-
-    A binomial bound counts as known, and so does a printed spread of unknown runs. The degrees of freedom are
-    never more than those of our own seeds.
-    """
-    from scipy.stats import t
-
-    ours = sd**2 / seeds
-    theirs = (sd if reported_sd is None else reported_sd) ** 2 / (reported_runs or 1)
-    most = seeds - 1 if seeds >= 3 else math.inf
-    estimated = ours**2 / most
-    if reported_sd is not None and reported_runs is not None and reported_runs >= 2:
-        estimated += theirs**2 / (reported_runs - 1)
-    freedom = min(most, (ours + theirs) ** 2 / estimated if estimated else math.inf)
-    return float(t.ppf(0.95, freedom)) * math.sqrt(ours + theirs)
+    each = freedoms.reshape(-1, *[1] * (variances.ndim - 1))
+    estimated = variances.sum(0)
+    shares = variances / estimated  # whose squares are no smaller for another unit
+    halfway = 1 / (shares**2 / (each + 1)).sum(0) - 1
+    return np.minimum(halfway, freedoms.sum()) * ((estimated + known) / estimated) ** 2
 
 
 def mcnemar(a: Bools, b: Bools) -> float:
@@ -152,107 +208,96 @@ def above_chance(correct: int, n: int, num_classes: int, commonest: int = 0) -> 
     Args:
         commonest: test images of the most frequent class; naming it every time is a guess, too.
     """
-    from scipy.stats import binomtest
+    from scipy.special import betainc  # the same as scipy.stats.binomtest, in a hundredth of its time
 
-    return float(binomtest(correct, n, max(1 / num_classes, commonest / n), alternative="greater").pvalue)
+    return float(betainc(correct, n - correct + 1, max(1 / num_classes, commonest / n))) if correct else 1.0
 
 
-def mean_interval(
-    values: Sequence[float], others: Sequence[float] | None = None, level: float = 0.95
-) -> Interval | None:
-    """Student's t interval of a mean over seeds; Welch's of the difference to the mean of `others`.
+def mean(values: Sequence[float], others: Sequence[float] | None = None) -> Estimate | None:
+    """Mean over seeds, Student's t; with `others` its difference to their mean, with unequal variances.
 
     Returns:
         None with fewer than two values on a side: one value has no spread.
     """
-    from scipy.stats import t
-
     samples = [np.asarray(sample, float) for sample in (values, others) if sample is not None]
     if min(map(len, samples)) < 2:
         return None
-    means, parts = [float(x.mean()) for x in samples], [float(x.var(ddof=1)) / len(x) for x in samples]
-    mean = means[0] - (means[1] if others is not None else 0.0)
-    estimated = sum(p**2 / (len(x) - 1) for p, x in zip(parts, samples, strict=True))
-    freedom = sum(parts) ** 2 / estimated if estimated else math.inf  # Welch and Satterthwaite; K - 1 for one sample
-    half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(sum(parts))
-    return Interval(mean - half, mean + half, level, "t over seeds" if others is None else "Welch's t over seeds")
+    centre = float(samples[0].mean()) - (float(samples[1].mean()) if others is not None else 0.0)
+    parts = [(float(x.var(ddof=1)) / len(x), len(x) - 1.0) for x in samples]
+    return Estimate(centre, *_sum(parts), "t over seeds")
 
 
-def contrast(arms: Sequence[Bools], weights: Sequence[float], level: float = 0.95) -> tuple[float, Interval]:
-    """A weighted sum of arms' accuracies on the same test images, with its interval.
+def contrast(arms: Sequence[Bools], weights: Sequence[float]) -> tuple[float, Estimate]:
+    """A weighted sum of arms' accuracies on the same test images: what other seeds and other such images would give.
 
-    Two sources of chance are held apart and the wider bound is taken on each side: a bootstrap that draws
-    images (the same for all arms) and seeds (within each arm), and, where an arm has two seeds or more,
-    Welch's t on the seed means, since a bootstrap of three seeds alone is too narrow. With one seed per
-    arm the interval speaks of these trained models only.
+    Seeds and images are two crossed sources of chance. The squared standard error is that of the seed means, S, plus
+    what images add to it, I - E: I is the variance over images of the contrast averaged over seeds, E the part of
+    it that is the seeds' own chance, which S holds already. Degrees of freedom are those of S, raised as the rest is
+    well known (Hillis, Statistics in Medicine 2007, 26:596-619, for readers and cases). With one seed in every arm
+    only I is left, and the estimate speaks of these trained models on other images.
+
+    Two images are added, one on which one run of every arm speaks for the contrast and one against it, or models
+    that agree on all of ten images would be equal beyond doubt. For one seed each and two arms this is the interval
+    of Bonett & Price (2012).
 
     Args:
         arms: correctness, (K_a, n) per arm: seeds by images; the images in the same order.
         weights: one per arm; 1 and -1 for a difference, 1, -1, -1, 1 for an interaction.
 
     Returns:
-        The contrast in points, and its two-sided interval.
+        The contrast in points, and the estimate of its true value.
 
     Raises:
         ValueError: arms of different images, or as many weights as arms are not given.
     """
     if len(arms) != len(weights) or len({a.shape[1] for a in arms}) != 1:
         raise ValueError("arms and weights must pair up, and all arms cover the same images")
-    means = [float(a.mean()) * 100 for a in arms]
-    estimate = float(np.dot(weights, means))
-    interval = _bootstrap(arms, weights, level)
-    if any(len(a) >= 2 for a in arms):
-        interval = interval.hull(_welch(arms, weights, level))
-    return estimate, interval
+    n = arms[0].shape[1]
+    shares = [a.mean(0) for a in arms]  # of seeds that are right, by image
+    z: Floats = 100 * sum(w * share for w, share in zip(weights, shares, strict=True))
+    fewest = min(len(a) for a in arms)
+    added = [100 * sum(w for w in weights if w * sign > 0) / fewest for sign in (1, -1)]
+    total, squares = float(z.sum()) + sum(added), float(z @ z) + sum(x * x for x in added)
+    centre = total / (n + 2)
+    over_images = (squares / (n + 2) - centre**2) / (n + 2)
+    seeds, own = [], 0.0
+    for a, w, share in zip(arms, weights, shares, strict=True):
+        k = len(a)
+        if k >= 2:
+            variance = max(float(a.mean(1).var(ddof=1)) * 1e4, (50 / n) ** 2)
+            seeds.append((w**2 * variance / k, k - 1.0))
+            own += w**2 * 1e4 * float((share * (1 - share)).mean()) / ((k - 1) * n)
+    kept = max(over_images - own, 0.0)
+    method = "seeds and images" if seeds else "images, these trained models"
+    return float(z.mean()), Estimate(centre, *_sum([*seeds, (kept, math.inf)]), method)
 
 
-def _bootstrap(arms: Sequence[Bools], weights: Sequence[float], level: float) -> Interval:
-    """Percentile interval over images and seeds.
+def unpaired(arms: Sequence[Sequence[float]], weights: Sequence[float], n: int) -> tuple[float, Estimate]:
+    """The same from accuracies alone, where nothing tells which images were right.
 
-    Two images are added, one that speaks wholly for the contrast and one wholly against it, or models that
-    agree on all of ten images would be equal beyond doubt (Bonett & Price 2012 for a paired difference).
+    Every arm enters with the variance of its mean over seeds or the binomial bound, whichever is more. Models find the
+    same images hard, so this is wider than what pairs of predictions would give.
 
-    Drawing n images with replacement is a multinomial over the distinct columns of correctness, of which
-    there are few: the same distribution as drawing indices, without the indices.
+    Args:
+        arms: accuracies in percent, one per seed.
+        n: test images behind each.
     """
-    favoured = np.concatenate([np.full(len(a), w > 0) for a, w in zip(arms, weights, strict=True)])
-    rows = np.column_stack([np.concatenate(arms), favoured, ~favoured])  # (R, n + 2) over all runs
-    columns, counts = np.unique(np.packbits(rows, axis=0), axis=1, return_counts=True)
-    patterns = np.unpackbits(columns, axis=0, count=len(rows)).astype(np.float64)  # (R, P)
-    n = rows.shape[1]
-    rng = np.random.default_rng(derive(0, "bootstrap", n))
-    totals: Floats = np.empty(DRAWS)
-    chunk = max(1, 4_000_000 // patterns.shape[1])
-    for start in range(0, DRAWS, chunk):
-        size = min(chunk, DRAWS - start)
-        accuracy = rng.multinomial(n, counts / n, size) @ patterns.T * (100 / n)  # (size, R)
-        total: Floats = np.zeros(size)
-        first = 0
-        for arm, weight in zip(arms, weights, strict=True):
-            k = len(arm)
-            share = rng.multinomial(k, np.full(k, 1 / k), size) / k  # how often each seed was drawn
-            total += weight * (share * accuracy[:, first : first + k]).sum(1)
-            first += k
-        totals[start : start + size] = total
-    tail = (1 - level) / 2 * 100
-    low, high = np.percentile(totals, [tail, 100 - tail])
-    seeds = "images and seeds" if any(len(a) > 1 for a in arms) else "images, these trained models"
-    return Interval(float(low), float(high), level, f"bootstrap over {seeds}")
+    parts, value = [], 0.0
+    for accuracies, w in zip(arms, weights, strict=True):
+        k = len(accuracies)
+        sd, source = seed_sd(accuracies, n)
+        bound = binomial_sd(float(np.mean(accuracies)), n)
+        own = source != BOUND and sd**2 / k > bound**2
+        parts.append((w**2 * (sd**2 / k if own else bound**2), k - 1.0 if own else math.inf))
+        value += w * float(np.mean(accuracies))
+    return value, Estimate(value, *_sum(parts), "unpaired, images or seeds", bound=True)
 
 
-def _welch(arms: Sequence[Bools], weights: Sequence[float], level: float) -> Interval:
-    """Welch's t interval of a contrast of seed means, with Satterthwaite's degrees of freedom.
-
-    An arm of one seed enters with the binomial bound, as known.
-    """
-    from scipy.stats import t
-
-    accuracies = [a.mean(1) * 100 for a in arms]
-    sds = [float(np.std(a, ddof=1)) if len(a) >= 2 else seed_sd(a, arms[0].shape[1])[0] for a in accuracies]
-    parts = [w**2 * sd**2 / len(a) for w, sd, a in zip(weights, sds, accuracies, strict=True)]
-    variance = sum(parts)
-    estimate = float(sum(w * a.mean() for w, a in zip(weights, accuracies, strict=True)))
-    estimated = sum(p**2 / (len(a) - 1) for p, a in zip(parts, accuracies, strict=True) if len(a) >= 2)
-    freedom = variance**2 / estimated if estimated else math.inf
-    half = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
-    return Interval(estimate - half, estimate + half, level, "Welch's t")
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: those below 5% are all true but with a chance of 5% (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted

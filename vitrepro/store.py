@@ -3,7 +3,7 @@
     STORE/runs/<run id>/config.json       what the run is; written first
                         checkpoint-*.pt   while it trains
                         metrics.jsonl     learning curve, one line per logged step
-                        predictions.npz   what it said of every test image
+                        predictions.safetensors   what it said of every test image: ids, predicted, labels
                         record.json       written last: a run with a record is finished and never changes
                         error.json        why the last attempt failed
     STORE/verdicts/<claim>@<scale>.json   the latest request for a verdict, and what it came to
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import io
 import itertools
 import json
 import os
@@ -133,10 +135,10 @@ class Store:
             StoreError: the file is damaged; it is named and nothing is deleted.
         """
         path = self.run_dir(run_id) / "record.json"
-        if not path.exists():
-            return None
         try:
             record = Record.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
         except (OSError, ValidationError) as error:
             raise StoreError(f"{path}: damaged record: {first_fault(error)}; {self._advice(run_id)}") from None
         if (record.type == "train") != isinstance(record.result, TrainResult):
@@ -149,23 +151,31 @@ class Store:
             raise StoreError(f"{path}: its recipe and seed are not those of this run; {self._advice(run_id)}")
         return record
 
-    def predictions(self, run_id: str) -> Predictions:
+    def predictions(self, run_id: str, record: Record | None = None) -> Predictions:
         """What a finished training run said of every test image.
 
-        Raises:
-            StoreError: missing or damaged.
-        """
-        import numpy as np
+        Args:
+            record: of the run, where it was read already.
 
-        path = self.run_dir(run_id) / "predictions.npz"
+        Raises:
+            StoreError: missing, damaged, or not those of the run's record.
+        """
+        path = self.run_dir(run_id) / "predictions.safetensors"
+        record = record or self.record(run_id)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                ids, predicted, labels = (arrays[k].astype(np.int64) for k in ("ids", "predicted", "labels"))
-        except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
-            raise StoreError(f"{path}: cannot be read ({error}); {self._advice(run_id)}") from None
-        if not ids.shape == predicted.shape == labels.shape or ids.ndim != 1:
-            raise StoreError(f"{path}: arrays of different length; {self._advice(run_id)}")
-        return Predictions(ids, predicted, labels)
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                path = path.with_suffix(".npz")  # as they were stored at first
+                content = path.read_bytes()
+            expected = record.predictions_sha256 if record else None
+            if expected is not None and hashlib.sha256(content).hexdigest() != expected:
+                raise StoreError(f"{path}: not what the run's record says was written")
+            return read_predictions(path, content)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({error.strerror or error}); {self._advice(run_id)}") from None
+        except StoreError as error:
+            raise StoreError(f"{error}; {self._advice(run_id)}") from None
 
     def measured(self, ref: RunRef) -> Measured:
         """A run as the verdict needs it; damage and failures become its error."""
@@ -174,7 +184,7 @@ class Store:
             if record is None:
                 return Measured(ref.run_id, ref.arm, ref.seed, error=self.error(ref.run_id))
             trained = isinstance(record.result, TrainResult)
-            predictions = self.predictions(ref.run_id) if trained else None
+            predictions = self.predictions(ref.run_id, record) if trained else None
         except StoreError as error:
             return Measured(ref.run_id, ref.arm, ref.seed, error=str(error))
         return Measured(ref.run_id, ref.arm, ref.seed, record, predictions)
@@ -221,18 +231,16 @@ class Store:
             StoreError: no space or no permission; what was stored before stays.
         """
         import numpy as np
+        from safetensors.numpy import save
 
         folder = self.run_dir(record.run_id)
         with explain(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if predictions is not None:
-                with atomic_file(folder / "predictions.npz") as file:
-                    np.savez_compressed(
-                        file,
-                        ids=predictions.ids.astype(np.uint32),
-                        predicted=predictions.predicted.astype(np.uint16),
-                        labels=predictions.labels.astype(np.uint16),
-                    )
+                kind = np.uint16 if max(a.max(initial=0) for a in vars(predictions).values()) < 2**16 else np.uint32
+                content = save({name: a.astype(kind) for name, a in vars(predictions).items()})
+                write_atomic(folder / "predictions.safetensors", content)
+                record = record.model_copy(update={"predictions_sha256": hashlib.sha256(content).hexdigest()})
             write_atomic(folder / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
             for leftover in (*folder.glob("checkpoint-*"), folder / "error.json"):
                 leftover.unlink(missing_ok=True)
@@ -325,6 +333,28 @@ class Store:
         with explain(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def read_predictions(path: Path, content: bytes) -> Predictions:
+    """What a run said of every test image, from a .safetensors or .npz file with ids, predicted and labels.
+
+    Args:
+        path: for messages, and its suffix for the format.
+
+    Raises:
+        StoreError: damaged, or arrays of different length.
+    """
+    import numpy as np
+    from safetensors.numpy import load
+
+    try:
+        arrays = load(content) if path.suffix == ".safetensors" else np.load(io.BytesIO(content), allow_pickle=False)
+        ids, predicted, labels = (arrays[k].astype(np.int64) for k in ("ids", "predicted", "labels"))
+    except Exception as error:  # the readers raise a dozen kinds for a damaged file
+        raise StoreError(f"{path}: cannot be read ({error})") from None
+    if not ids.shape == predicted.shape == labels.shape or ids.ndim != 1:
+        raise StoreError(f"{path}: arrays of different length")
+    return Predictions(ids, predicted, labels)
 
 
 def _wordings(old: VerdictEntry, new: VerdictEntry) -> tuple[Earlier, ...]:

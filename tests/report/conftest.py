@@ -5,13 +5,7 @@ from pathlib import Path
 import pytest
 from fake_store import Lab, ordering, position_embeddings
 
-from vitrepro import stats
 from vitrepro.store import Store
-
-
-@pytest.fixture(autouse=True)
-def _quick_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "DRAWS", 1_000)
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paper_cases import lines, printed
 
-from vitrepro import budget
+from vitrepro import budget, session
 from vitrepro.budget import Clock
 from vitrepro.cli import parse_budget
 from vitrepro.cost import Timings
 from vitrepro.plan import ClaimPlan, Run
+from vitrepro.power import cannot_pass
 from vitrepro.recipe import MeasureName
 from vitrepro.report import planned
 from vitrepro.report.planned import CostedPlans, Picked, as_json, cost_plans, print_plans
-from vitrepro.verdict import cannot_pass
 
 ID = "vit/t8-none-worse"
 MEASURE = get_args(MeasureName)[0]
@@ -280,7 +280,7 @@ def test_what_cannot_pass_is_noted_beside_the_plan_after_it_and_in_the_choice(la
     rows = shown(made, picked(lab, plans, Told(), 60), 60)
     note = "cannot PASS: 1 of 3 registered seeds decide nothing"
     assert next(r for r in rows if r.startswith(ID)).endswith(note)
-    assert f"No PASS is possible as planned: {ID}; see the notes." in rows
+    assert any(r.startswith(f"No PASS is possible as planned: {ID}; see the notes. verify runs none") for r in rows)
     assert any(r.startswith(f"1 {ID} cpu") and r.endswith("cannot PASS") for r in rows)
     assert as_json(made, None)["plans"][0]["cannot_pass"] == note
 
@@ -289,7 +289,7 @@ def test_a_doubt_is_told_even_if_nothing_is_left_to_run(lab: Lab):
     lab.verify(ID, {"none": [640], "learned-1d": [740]})
     rows = shown(cost_plans([lab.plan(ID, seeds=1)], lab.store, Told(), 1))
     assert "Nothing is left to run; these verdicts cost nothing." in rows
-    assert f"No PASS is possible as planned: {ID}; see the notes." in rows
+    assert any(r.startswith(f"No PASS is possible as planned: {ID}; see the notes. verify runs none") for r in rows)
 
 
 def test_a_doubt_at_one_scale_is_not_hidden_by_another_scale_of_the_claim(lab: Lab):
@@ -318,3 +318,39 @@ def test_as_json_names_every_run_with_its_state_and_what_was_changed(lab: Lab):
     assert document["deviations"] == ["train.lr 0.5, registered 0.001"]
     assert document["seconds_are_rough"] is True
     assert document["to_run"] == 6
+
+
+def test_a_gap_is_given_from_which_on_a_pass_has_a_power_of_80_percent(lab: Lab):
+    rows = shown(cost_plans([lab.plan(ID)], lab.store, Told(), 1))
+    (power,) = as_json(cost_plans([lab.plan(ID)], lab.store, Told(), 1), None)["plans"][0]["power"]
+    assert power["power"] is None
+    assert power["assumed"] is True
+    assert f"80% power to PASS from a gap of {power['detectable']:.2f} on" in next(r for r in rows if r.startswith(ID))
+    assert any(r.startswith("Gaps are for accuracies near 50%") for r in rows)
+
+
+def test_stored_runs_tell_how_large_a_gap_must_be(lab: Lab):
+    def detectable() -> float:
+        (power,) = as_json(cost_plans([lab.plan(ID)], lab.store, Told(), 1), None)["plans"][0]["power"]
+        assert power["assumed"] is not known
+        return float(power["detectable"])
+
+    known = False
+    before = detectable()
+    lab.verify(ID, {"none": [760, 761, 762], "learned-1d": [780, 781, 782]})
+    known = True
+    assert detectable() < 0.7 * before
+
+
+def test_an_equality_has_its_power_and_what_it_would_tell(lab: Lab):
+    lab.say(claim("vit/same", "equivalence", {"equal": ["none", "learned-1d"], "within": 8.0}))
+    (row,) = (r for r in shown(cost_plans([lab.plan("vit/same")], lab.store, Told(), 1)) if r.startswith("vit/same"))
+    assert "power to PASS if equal, 80% to FAIL from a difference of" in row
+
+
+def test_arms_too_noisy_for_the_margin_cannot_pass_once_that_is_seen(lab: Lab):
+    lab.say(claim("vit/same", "equivalence", {"equal": ["none", "learned-1d"], "within": 0.5}))
+    plan = lab.plan("vit/same")
+    assert session.doubt(plan, lab.store) is None
+    lab.verify("vit/same", {"none": [400, 401, 402], "learned-1d": [400, 403, 404]})
+    assert "has an interval of ±" in str(session.doubt(plan, lab.store))

@@ -115,7 +115,7 @@ def test_every_form_of_an_expectation_is_shown_with_its_numbers(lab: Lab):
     numbers = {"reported": {"unit": "%", "cells": {"none": 80.5}}}
     lab.say(checked("vit/v", "value", {"cells": {"none": {"arm": "none", "margin": 1.5}}}, **numbers))
     lab.say(checked("vit/e", "equivalence", {"equal": ["none", "learned-1d"], "within": 1.25}))
-    assert "none: arm none, margin 1.5, direction two_sided" in of_lab(lab, "vit/v")
+    assert "none: arm none, margin 1.5, direction two_sided, same_weights False" in of_lab(lab, "vit/v")
     told = of_lab(lab, "vit/e")
     assert "expect equal: none, learned-1d" in told
     assert "expect within: 1.25" in told

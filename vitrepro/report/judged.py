@@ -13,12 +13,31 @@ from vitrepro import verdict
 from vitrepro.changes import cell_changes, claim_changes, differences, sentence
 from vitrepro.claims import Registry, arm_names, arms_of, recipes
 from vitrepro.literal import evaluate
-from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
-from vitrepro.record import AnalyticResult, Record
+from vitrepro.record import ENGINE, AnalyticResult, Deviation, Record
 from vitrepro.spec import AnalyticArm, AnalyticExperiment, Claim, ExactExpect, LiteralExpect, Scale, TrainExperiment
-from vitrepro.store import Store, VerdictEntry
+from vitrepro.store import RunRef, Store, VerdictEntry
 from vitrepro.verdict import Measured, Outcome, Verdict
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a claim was judged by; see `verdict.judge`. The same runs can be held against another wording of it."""
+
+    scale: str
+    measured: tuple[Measured, ...]
+    registered_seeds: int
+    deviations: tuple[Deviation, ...]
+
+    def judge(self, claim: Claim, moved: float = 0.0) -> Verdict:
+        return verdict.judge(
+            claim,
+            self.scale,
+            self.measured,
+            registered_seeds=self.registered_seeds,
+            deviations=self.deviations,
+            moved=moved,
+        )
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,7 @@ class Judged:
         verdict: None where nothing is left to judge by.
         measured: the stored runs, in the order they were planned.
         changes: what differs from the time the runs were made, one sentence each.
+        basis: what the verdict was judged by; None where it rests on no runs, or on those of an earlier recipe.
     """
 
     entry: VerdictEntry
@@ -40,6 +60,7 @@ class Judged:
     verdict: Verdict | None
     measured: tuple[Measured, ...]
     changes: tuple[str, ...] = ()
+    basis: Basis | None = None
 
     @property
     def key(self) -> str:
@@ -52,14 +73,22 @@ class Judged:
         return self.entry.claim_id + at
 
 
-def rejudge(registry: Registry, store: Store) -> list[Judged]:
-    """Hold the stored runs against the claims as they read now; by claim, then scale."""
-    entries, _ = store.verdicts()
-    return [_rejudge(registry, store, e) for e in sorted(entries, key=lambda e: (e.claim_id, e.scale))]
+def rejudge(registry: Registry, store: Store, entries: Sequence[VerdictEntry] | None = None) -> list[Judged]:
+    """Hold the stored runs against the claims as they read now; by claim, then scale.
+
+    Args:
+        entries: judge these requests only.
+    """
+    if entries is None:
+        entries, _ = store.verdicts()
+    read: dict[RunRef, Measured] = {}  # claims share runs
+    for ref in {ref: None for e in entries for ref in e.runs}:
+        read[ref] = store.measured(ref)
+    return [_rejudge(registry, read, e) for e in sorted(entries, key=lambda e: (e.claim_id, e.scale))]
 
 
-def _rejudge(registry: Registry, store: Store, entry: VerdictEntry) -> Judged:
-    measured = tuple(store.measured(ref) for ref in entry.runs)
+def _rejudge(registry: Registry, read: Mapping[RunRef, Measured], entry: VerdictEntry) -> Judged:
+    measured = tuple(read[ref] for ref in entry.runs)
     claim = registry.claims.get(entry.claim_id)
     if claim is None:
         return Judged(entry, None, None, None, measured, ("the claim is no longer in the claim files",))
@@ -84,21 +113,22 @@ def _rejudge(registry: Registry, store: Store, entry: VerdictEntry) -> Judged:
     if registered != entry.registered_seeds:
         changes.append(f"registered seeds changed from {entry.registered_seeds} to {registered}")
     wanted = dict.fromkeys(arm for _, arm in arms_of(scale.expect))
-    used = [m for m in measured if m.arm in wanted]
+    used = tuple(m for m in measured if m.arm in wanted)
     missing = next(_unmeasured(scale, used), None)
+    basis = None
     if missing is not None:
         run_ids = tuple(m.run_id for m in used)
         found = Verdict(claim.id, Outcome.NOT_RUN, entry.scale, scale.fidelity, missing, run_ids=run_ids)
     else:
         # the larger number of seeds: one lowered after the runs must not hide that some were left out
-        seeds = max(registered, entry.registered_seeds)
-        found = verdict.judge(claim, entry.scale, used, registered_seeds=seeds, deviations=entry.deviations)
+        basis = Basis(entry.scale, used, max(registered, entry.registered_seeds), entry.deviations)
+        found = basis.judge(claim)
     stale = list(_recipe_changes(experiment, entry, used))
     if stale:
-        found = _of_an_earlier_recipe(found)
+        found, basis = _of_an_earlier_recipe(found), None
     else:
         stale = list(_identity_changes(used))
-    return Judged(entry, claim, scale, found, measured, (*changes, *stale, *_outcome_change(entry, found)))
+    return Judged(entry, claim, scale, found, measured, (*changes, *stale, *_outcome_change(entry, found)), basis)
 
 
 def _unmeasured(scale: Scale, used: Sequence[Measured]) -> Iterator[str]:
@@ -141,13 +171,28 @@ def _recipe_changes(
     today: Mapping[str, Recipe | AnalyticArm]
     today = experiment.arms if isinstance(experiment, AnalyticExperiment) else recipes(experiment)
     by_change: dict[str, dict[str, None]] = defaultdict(dict)
-    for m in used:
-        for change in _config_changes(today.get(m.arm), m.record, entry) if m.record else ():
-            by_change[change][m.arm] = None
+    for arm, records in _by_recipe(used):
+        for change in _config_changes(today.get(arm), records[0], entry):
+            by_change[change][arm] = None
     everywhere = len(arm_names(experiment))
     for change, arms in by_change.items():
         which = "all arms" if len(arms) == everywhere > 1 else f"arm{'s' * (len(arms) > 1)} {', '.join(arms)}"
         yield f"experiment {experiment.id}, {which}: {change}"
+
+
+def _by_recipe(used: Iterable[Measured]) -> Iterator[tuple[str, list[Record]]]:
+    """The records of each arm, those of one recipe together: seeds differ in nothing else."""
+    groups: dict[str, list[list[Record]]] = defaultdict(list)
+    for m in used:
+        if m.record is not None:
+            same = next((g for g in groups[m.arm] if g[0].config == m.record.config), None)
+            if same is None:
+                groups[m.arm].append([m.record])
+            else:
+                same.append(m.record)
+    for arm, recipes_ in groups.items():
+        for records in recipes_:
+            yield arm, records
 
 
 def _config_changes(today: Recipe | AnalyticArm | None, record: Record, entry: VerdictEntry) -> Iterator[str]:
@@ -175,10 +220,10 @@ def _config_changes(today: Recipe | AnalyticArm | None, record: Record, entry: V
 def _identity_changes(used: Iterable[Measured]) -> Iterator[str]:
     """Runs that this version of vitrepro would store under other ids, though their recipes are the same."""
     other = 0
-    for m in used:
-        if m.record is not None:
-            config = (Recipe if m.record.type == "train" else AnalyticArm).model_validate(m.record.config)
-            other += Run(m.record.experiment, m.arm, m.record.seed, config).id != m.run_id
+    for _, records in _by_recipe(used):
+        config = (Recipe if records[0].type == "train" else AnalyticArm).model_validate(records[0].config)
+        as_now = config.model_dump(mode="json") == records[0].config
+        other += sum(not as_now or r.engine != ENGINE for r in records)  # the store holds ids against records
     if other:
         yield f"{other} of the runs are by another version of vitrepro; `vitrepro verify` would make them anew"
 

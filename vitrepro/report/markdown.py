@@ -20,8 +20,10 @@ from vitrepro import stats
 from vitrepro.claims import Registry
 from vitrepro.errors import StoreError
 from vitrepro.record import AnalyticResult, Deviation, Environment, Record, TrainResult
+from vitrepro.report import explain as explained
+from vitrepro.report import families
 from vitrepro.report.judged import Judged, rejudge
-from vitrepro.report.rows import HEADINGS, deciding, row
+from vitrepro.report.rows import HEADINGS, deciding, rows
 from vitrepro.spec import Claim
 from vitrepro.store import Store, explain, write_atomic
 from vitrepro.verdict import Finding, Measured, Outcome, Verdict
@@ -120,7 +122,7 @@ def plain(text: object) -> str:
     return re.sub(r"^(\d+)(?=[.)]( |$))", r"\1\\", line)
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> str:
+def pipe_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> str:
     """A table of cells that are markdown already; columns named in `right` hold numbers."""
     numbers = set(right)
     lines = [headings, ["---:" if h in numbers else "---" for h in headings], *rows]
@@ -173,6 +175,7 @@ def _summary(judged: Sequence[Judged], registry: Registry) -> Iterator[str]:
         answer += f" They are about {claims} claim{'s' if claims > 1 else ''}, some at several scales."
     fidelities = {v.fidelity for v in verdicts if v.outcome.decided}
     yield " ".join([answer, *(text for name, text in FIDELITIES.items() if name in fidelities)])
+    yield from (plain(text) for text in families.sentences(_judged_claims(judged)))
     seen = {v.outcome for v in verdicts}
     yield _list(f"{o.value}: {text}" for o, text in OUTCOMES.items() if o in seen)
     changed = [j for j in judged if j.changes]
@@ -186,16 +189,21 @@ def _summary(judged: Sequence[Judged], registry: Registry) -> Iterator[str]:
 
 def _verdict_table(judged: Sequence[Judged]) -> str:
     lines = []
+    made = iter(rows(_judged_claims(judged)))
     for j in judged:
         if j.claim is not None and j.verdict is not None:
-            cells = [plain(c) for c in row(j.claim, j.verdict).cells]
+            cells = [plain(c) for c in next(made).cells]
             cells[1] = f"**{cells[1]}**"
         else:
             blank = dict.fromkeys(HEADINGS, "") | {"outcome": "not judged", "measured": plain(j.changes[0])}
             cells = list((blank | {"scale": plain(j.entry.scale)}).values())
         cells[0] = f"[{plain(j.entry.claim_id)}](#{_anchor(j.name)})"
         lines.append(cells)
-    return _table(HEADINGS, lines)
+    return pipe_table(HEADINGS, lines)
+
+
+def _judged_claims(judged: Sequence[Judged]) -> list[tuple[Claim, Verdict]]:
+    return [(j.claim, j.verdict) for j in judged if j.claim is not None and j.verdict is not None]
 
 
 # --- one verdict --------------------------------------------------------------------------------
@@ -209,7 +217,7 @@ def _section(j: Judged, registry: Registry, store: Store, links: Sequence[str]) 
         yield f"{place} Kind of claim: {j.claim.kind}.{_experiment(j, registry)}"
         yield _reported(j.claim)
     if j.verdict is not None:
-        yield from _outcome(j.verdict)
+        yield from _outcome(j.verdict, drawn=any(link.endswith("findings.svg") for link in links))
     else:
         yield f"**Not judged**: {plain(_sentence(j.changes[0]))} It was {plain(j.entry.outcome)} when last judged, "
         f"{plain(j.entry.judged_at)}."
@@ -251,7 +259,8 @@ def _reported(claim: Claim) -> str:
     return f"Reported ({plain(claim.reported.unit)}): {plain(', '.join(cells[:MOST_CELLS]))}{more}."
 
 
-def _outcome(verdict: Verdict) -> Iterator[str]:
+def _outcome(verdict: Verdict, *, drawn: bool) -> Iterator[str]:
+    """The decision, why, what the test could tell; with a picture in text where no figure shows it."""
     support = f", {verdict.support}" if verdict.outcome.decided else ""
     qualifiers = f" Qualified: {plain('; '.join(verdict.qualifiers))}." if verdict.qualifiers else ""
     yield f"**{verdict.outcome.value}**{support}: {plain(_sentence(verdict.reason))}{qualifiers}"
@@ -260,10 +269,16 @@ def _outcome(verdict: Verdict) -> Iterator[str]:
         return
     if decides.because not in verdict.reason:
         yield plain(_sentence(decides.because))
-    yield _table(
-        ("finding", "measured", "interval", "reported", "bound", "outcome"),
+    strength = explained.strength(decides)
+    if strength and verdict.outcome.decided:
+        yield plain(strength)
+    picture = explained.picture(decides)
+    if picture and not drawn:
+        yield "```text\n" + "\n".join((*picture, explained.KEY)) + "\n```"
+    yield pipe_table(
+        ("finding", "measured", "interval", "reported", "bound", "p", "told with 80%", "outcome"),
         (_finding_cells(f, bold=f is decides and len(verdict.findings) > 1) for f in verdict.findings),
-        right=("measured", "reported", "bound"),
+        right=("measured", "reported", "bound", "p", "told with 80%"),
     )
 
 
@@ -281,7 +296,9 @@ def _finding_cells(f: Finding, bold: bool) -> list[str]:
         reported = f"more than {reported}"
     bound = plain(f.relation) if f.form == "literal" else f"{plain(f.relation)} {f.bound:.4g}".strip()
     label = f"**{plain(f.label)}**" if bold else plain(f.label)
-    return [label, measured, interval, reported, bound, f.outcome.value]
+    p = families.p_text(f.p_against if f.outcome in (Outcome.FAIL, Outcome.EXCEEDS) else f.p)
+    told = "" if f.detectable is None else f"{f.detectable:.2f}"
+    return [label, measured, interval, reported, bound, p.replace("<", "&lt;"), told, f.outcome.value]
 
 
 def _images_changed(j: Judged) -> list[str]:
@@ -310,13 +327,13 @@ def _runs(j: Judged, store: Store) -> Iterator[str]:
     records = [m.record for m in measured if m.record]
     if any(isinstance(r.result, AnalyticResult) for r in records):
         rows = ([plain(m.run_id), plain(m.arm), _counted(m, store)] for m in measured)
-        yield _table(("run", "arm", "counted"), rows)
+        yield pipe_table(("run", "arm", "counted"), rows)
     else:
         yield _means(measured)
         headings = ("run", "arm", "seed", "k/n", "accuracy, %", "Wilson 95%", "steps", "precision", "device")
         rows = ([plain(m.run_id), plain(m.arm), str(m.seed), *_trained(m, store)] for m in measured)
         right = ("seed", "k/n", "accuracy, %", "steps", "train, s")
-        yield _table((*headings, "train, s"), rows, right)
+        yield pipe_table((*headings, "train, s"), rows, right)
     remarks = [*(f"Run {m.run_id}: {m.error}" for m in measured if m.error), *_remarks(records)]
     if remarks:
         yield _list(plain(r) for r in remarks)
@@ -435,7 +452,7 @@ def _unjudged_runs(judged: Sequence[Judged], store: Store, records: Mapping[str,
             rows.append([plain(run_id), *map(plain, name), state, k_n])
     if rows:
         yield "## Runs without a verdict"
-        yield _table(("run", "experiment", "arm", "seed", "state", "k/n"), rows, right=("seed", "k/n"))
+        yield pipe_table(("run", "experiment", "arm", "seed", "state", "k/n"), rows, right=("seed", "k/n"))
 
 
 def _environments(records: Iterable[Record]) -> Iterator[str]:

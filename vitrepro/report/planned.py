@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
-from vitrepro import cost, verdict
+from vitrepro import cost, session
 from vitrepro.budget import Clock, Pick
 from vitrepro.cost import Cost, duration
 from vitrepro.plan import ClaimPlan, Run, unique_runs
+from vitrepro.power import Outlook
 from vitrepro.report.terminal import table
 from vitrepro.store import Store
 
@@ -27,6 +28,7 @@ class Costed:
         seconds: wall time on all slots; infinite where nothing tells.
         rough: some of its models were never timed here.
         doubt: why no PASS can be expected, or None.
+        outlooks: what its runs can tell, comparison by comparison.
         states: run id -> state in the store.
     """
 
@@ -35,6 +37,7 @@ class Costed:
     seconds: float
     rough: bool
     doubt: str | None
+    outlooks: list[Outlook]
     states: dict[str, str]
 
     @property
@@ -72,7 +75,8 @@ def cost_plans(plans: Sequence[ClaimPlan], store: Store, clock: Clock, slots: in
             cost.total(todo, clock.timings, slots),
             seconds(todo),
             not all(clock.timed(r) for r in todo),
-            verdict.cannot_pass(plan.claim, plan.choice.scale, plan.runs, plan.registered_seeds) if plan.runs else None,
+            session.doubt(plan, store),
+            session.outlooks(plan, store),
             {r.id: store.state(r.id) for r in plan.runs},
         )
 
@@ -102,6 +106,10 @@ def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
             "seconds": _finite(c.seconds),
             "seconds_are_rough": c.rough,
             "cannot_pass": c.doubt,
+            "power": [
+                {"label": o.label, "power": o.power, "detectable": o.detectable, "assumed": o.assumed}
+                for o in c.outlooks
+            ],
         }
         for c in made.plans
     ]
@@ -139,14 +147,24 @@ def print_plans(
             f"{c.cost.train_images:,}" if c.plan.runs else "",
             "" if not c.plan.runs else "?" if c.cost.flops is None else f"{c.cost.flops:.2g}",
             c.time if c.plan.choice.scale else "",
-            c.doubt or ("" if c.plan.choice.scale else c.plan.choice.why_not),
+            c.doubt or _outlook(c.outlooks) or ("" if c.plan.choice.scale else c.plan.choice.why_not),
         )
         for c in made.plans
     ]
     out.print(table(("claim", "scale", "runs", "train images", "FLOPs", "time", "notes"), rows))
     doubtful = [c.plan.claim.id for c in made.plans if c.doubt]
     if doubtful:
-        out.print(f"No PASS is possible as planned: {', '.join(doubtful)}; see the notes.", markup=False)
+        out.print(
+            f"No PASS is possible as planned: {', '.join(doubtful)}; see the notes. verify runs none of these without "
+            "--allow-inconclusive.",
+            markup=False,
+        )
+    if any(o.assumed for c in made.plans for o in c.outlooks):
+        out.print(
+            "Gaps are for accuracies near 50%, where chance is largest, until runs of these arms are stored; clearer "
+            "models need less.",
+            markup=False,
+        )
     slots = f"{len(devices)} slot{'s' if len(devices) > 1 else ''} ({devices[0]})"
     out.print(f"In all {made.to_run} runs to do on {slots}; runs that claims share are counted once.", markup=False)
     if not made.to_run:
@@ -199,6 +217,14 @@ def _claims_and_scale(fits: Sequence[Pick]) -> str:
     names = dict.fromkeys(p.claim.id for p in run)
     scales = {p.choice.scale for p in run} - {"any"}  # which stands for every scale
     return " ".join(names) + (f" --scale {scales.pop()}" if len(scales) == 1 else "")
+
+
+def _outlook(outlooks: Sequence[Outlook]) -> str:
+    """The weakest of the comparisons, which decides whether all can hold."""
+    if not outlooks:
+        return ""
+    weakest = min(outlooks, key=lambda o: (o.power if o.power is not None else 1.0, -o.detectable))
+    return weakest.text + (f" (least of {len(outlooks)})" if len(outlooks) > 1 else "")
 
 
 def _runs(c: Costed) -> str:

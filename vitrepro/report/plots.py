@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitrepro import stats
 from vitrepro.record import Record, TrainResult
 from vitrepro.report.judged import Judged
 from vitrepro.spec import ExactExpect, ValueExpect, content_hash
@@ -145,8 +144,7 @@ def points(judged: Judged) -> list[Point]:
                     made.append(_relative(f, exact[f.label].direction))
             case ValueExpect(cells=values):
                 upper = f.bound if values[f.label].direction == "two_sided" else math.inf
-                interval = difference_interval(judged, f, values[f.label].arm)
-                made.append(_point(f, f.measured - (f.reported or 0.0), interval, -f.bound, upper))
+                made.append(_point(f, f.measured - (f.reported or 0.0), f.deciding, -f.bound, upper))
             case expect:
                 equal = expect is not None and expect.kind == "equivalence"
                 low, high = (-f.bound, f.bound) if equal else (f.bound, math.inf)
@@ -166,17 +164,6 @@ def _relative(f: Finding, direction: str) -> Point:
     low = -math.inf if direction == "at_most" else -bound
     high = math.inf if direction == "at_least" else bound
     return Point(f.label, f.outcome, x, x, x, low, high, f"{f.measured:.5g} / {f.reported:.5g}")
-
-
-def difference_interval(judged: Judged, finding: Finding, arm: str) -> Interval | None:
-    """The interval that decides a value: of ours minus the reported, which is wider than that of ours alone."""
-    assert judged.claim is not None
-    cell = judged.claim.reported.cells[finding.label] if judged.claim.reported else None
-    rows = [m.predictions.correct for m in judged.measured if m.arm == arm and m.predictions is not None]
-    if cell is None or not rows:
-        return None
-    accuracies = [100 * float(r.mean()) for r in rows]
-    return stats.equivalence_interval(accuracies, len(rows[0]), cell.value, cell.sd, cell.runs)
 
 
 def findings_figure(judged: Judged) -> bytes | None:

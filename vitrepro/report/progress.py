@@ -16,6 +16,46 @@ from vitrepro.plan import Run
 LINE_SECONDS = 20.0  # between plain lines of a run that is at work
 
 
+def _bar(console: Console, live: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not live,
+    )
+
+
+class StepProgress:
+    """Shows how far a long computation has come; use as a context manager."""
+
+    def __init__(self, name: str, total: int, console: Console, quiet: bool = False) -> None:
+        self.name, self.total, self.done, self.quiet = name, total, 0, quiet
+        self.live = console.is_terminal and not quiet
+        self.progress = _bar(console, self.live)
+        self.said = time.monotonic()
+
+    def __enter__(self) -> StepProgress:
+        self.progress.start()
+        self.task = self.progress.add_task(self.name, total=self.total, note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def advance(self, steps: int, note: str) -> None:
+        self.done += steps
+        self.progress.update(self.task, advance=steps, note=note)
+        if not self.live and not self.quiet and time.monotonic() - self.said > LINE_SECONDS:
+            self.said = time.monotonic()
+            text = f"{self.name}: {100 * self.done / self.total:.0f}%, {note}"
+            self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class RunProgress:
     """Shows the events of `launch.run_all`; use as a context manager."""
 
@@ -29,17 +69,7 @@ class RunProgress:
         self.finished = 0
         self.said: dict[str, float] = {}
         self.bars: dict[int, TaskID] = {}
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not self.live,
-        )
+        self.progress = _bar(console, self.live)
 
     def __enter__(self) -> RunProgress:
         self.progress.start()

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
+from vitrepro.report.families import Adjusted, adjusted
 from vitrepro.spec import Claim, ExactExpect, ValueExpect
 from vitrepro.stats import Interval
 from vitrepro.verdict import Finding, Outcome, Verdict, tightest
 
-HEADINGS = ("claim", "outcome", "measured", "reported", "margin", "seeds", "scale", "fidelity", "qualifiers")
+HEADINGS = (
+    "claim",
+    "outcome",
+    "measured",
+    "reported",
+    "margin",
+    "seeds",
+    "p",
+    "p (Holm)",
+    "scale",
+    "fidelity",
+    "qualifiers",
+)
 
 
 @dataclass(frozen=True)
@@ -23,16 +37,23 @@ class Row:
     reported: str
     margin: str
     seeds: str
+    p: str
+    holm: str
     scale: str
     fidelity: str
     qualifiers: str
 
     @property
     def cells(self) -> tuple[str, ...]:
-        return tuple(str(getattr(self, name)) for name in HEADINGS)
+        return astuple(self)
 
 
-def row(claim: Claim, verdict: Verdict) -> Row:
+def rows(verdicts: Sequence[tuple[Claim, Verdict]]) -> list[Row]:
+    """The rows of verdicts, with their p-values adjusted for the number of claims of each paper."""
+    return [row(claim, v, a) for (claim, v), a in zip(verdicts, adjusted(verdicts), strict=True)]
+
+
+def row(claim: Claim, verdict: Verdict, p: Adjusted) -> Row:
     """The row of one verdict; where a claim has several findings, the one nearest to another outcome."""
     shown = deciding(verdict)
     return Row(
@@ -42,6 +63,8 @@ def row(claim: Claim, verdict: Verdict) -> Row:
         reported=reported_text(claim, verdict.scale, shown),
         margin=margin_text(claim, verdict.scale, shown) if shown else "",
         seeds=str(verdict.seeds or ""),
+        p=p.cells[0],
+        holm=p.cells[1],
         scale=verdict.scale or "",
         fidelity=verdict.fidelity or "",
         qualifiers="; ".join(verdict.qualifiers),
@@ -62,7 +85,9 @@ def interval_text(interval: Interval) -> str:
 
 def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
     """The measured value with its interval, what it is of, and how many findings stand behind it."""
-    digits = {"value": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f"}.get(finding.form, ".6g")
+    digits = {"value": ".2f", "count": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f"}.get(
+        finding.form, ".6g"
+    )
     value = format(finding.measured, digits)
     text = f"{value} {interval_text(finding.interval)}" if finding.interval else value
     text = f"{finding.label}: {'more than ' if finding.measured_open else ''}{text}"
@@ -99,13 +124,17 @@ def _direction(claim: Claim, scale: str | None, finding: Finding) -> str:
     return cells[finding.label].direction if finding.label in cells else ""
 
 
-def as_json(claim: Claim, verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain values: integers and floats as measured, no text to parse."""
+def as_json(claim: Claim, verdict: Verdict, p: Adjusted) -> dict[str, Any]:
+    """A verdict as plain values: integers and floats as measured, no text to parse; an open edge is null."""
     values = asdict(verdict)
     values["outcome"] = verdict.outcome.value
     values["support"] = verdict.support
     values["statement"] = claim.statement
     values["claim_hash"] = claim.hash
+    values |= {"p": verdict.p, "p_against": verdict.p_against, "p_holm": p.holm}
     for finding in values["findings"]:
         finding["outcome"] = Outcome(finding["outcome"]).value
+        finding["because"] = f"{finding['measures']} {finding['decides']}".strip()
+        if finding["accepted"] is not None:
+            finding["accepted"] = [edge if math.isfinite(edge) else None for edge in finding["accepted"]]
     return values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -12,9 +13,12 @@ from vitrepro.literal import evaluate
 from vitrepro.plan import Choice
 from vitrepro.report.protocol import side_by_side
 from vitrepro.report.questions import answers
-from vitrepro.report.terminal import all_digits, cell_row, table
+from vitrepro.report.terminal import all_digits, can_encode, cell_row, table
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import VerdictEntry
+
+if TYPE_CHECKING:  # brings in numpy
+    from vitrepro.report.judged import Judged
 
 
 def describe(
@@ -24,10 +28,12 @@ def describe(
     choice: Choice,
     stored: Sequence[VerdictEntry],
     only_cell: str | None = None,
+    judged: Sequence[Judged] = (),
 ) -> None:
     """Print statement, source, cells, protocol and deviations, the eight questions, scales, verdicts stored.
 
     Args:
+        judged: the stored verdicts as they come out today, with what they rest on.
         only_cell: of the reported cells, and of what others report, show this one.
     """
 
@@ -73,6 +79,30 @@ def describe(
         scale = claim.scales.entries().get(old.scale)
         for change in claim_changes(old, claim, scale) if scale else ("the claim has no check at this scale now",):
             say(f"  changed: {change}")
+        for line in _today(old, judged, unicode=can_encode(out)):
+            say(f"  {line}")
+
+
+def _today(old: VerdictEntry, judged: Sequence[Judged], *, unicode: bool) -> Iterator[str]:
+    """How a stored verdict is judged now, if otherwise; what the test could tell; and a picture of the decision."""
+    verdict = next((j.verdict for j in judged if (j.entry.claim_id, j.entry.scale) == (old.claim_id, old.scale)), None)
+    if verdict is None:
+        return
+    from vitrepro.report.explain import KEY, ascii_only, picture, strength  # brings in numpy
+    from vitrepro.report.rows import deciding
+
+    if (verdict.outcome.value, verdict.reason) != (old.outcome, old.reason):
+        yield f"judged again: {verdict.outcome.value}: {verdict.reason}"
+    shown = deciding(verdict)
+    if shown is None:
+        return
+    told = strength(shown) if verdict.outcome.decided else None
+    if told:
+        yield told
+    drawn = picture(shown, unicode=unicode)
+    if drawn:
+        yield from drawn
+        yield KEY if unicode else ascii_only(KEY)
 
 
 def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> list[str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from vitrepro.spec import Cell
 
-PIPED_WIDTH = 180
+PIPED_WIDTH = 200
 STYLES = {
     "PASS": "green",
     "FAIL": "bold red",
@@ -74,6 +74,15 @@ def all_digits(value: float) -> str:
     """The shortest text that reads back as this number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value).removesuffix(".0")
+
+
+def can_encode(out: Console) -> bool:
+    """Whether a console can show the characters of a picture (`explain.picture`)."""
+    try:
+        "├═●┃┤›─·".encode(out.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def counts(outcomes: Sequence[str]) -> str:

@@ -7,21 +7,61 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from vitrepro.report.rows import HEADINGS, Row
-from vitrepro.report.terminal import STYLES, table
+from vitrepro.report.explain import KEY, ascii_only, picture, strength
+from vitrepro.report.rows import HEADINGS, Row, deciding
+from vitrepro.report.terminal import STYLES, can_encode, table
+from vitrepro.spec import Claim
+from vitrepro.verdict import Outcome, Verdict
 
 TABLE_WIDTH = 130  # columns below which the table's cells would be folded beyond reading
 
 
 def print_verdicts(out: Console, rows: Sequence[Row]) -> None:
-    """The verdict table; on a narrow terminal a short block for each claim, since ten columns do not fit."""
+    """The verdict table; on a narrow terminal a short block for each claim, since so many columns do not fit."""
     if out.width >= TABLE_WIDTH:
         out.print(table(HEADINGS, [row.cells for row in rows]))
         return
     for row in rows:
         out.print(Text(row.outcome, style=STYLES.get(row.outcome, "")), Text(row.claim))
-        facts = (("measured", row.measured), ("reported", row.reported), ("margin", row.margin), ("seeds", row.seeds))
+        facts = (
+            ("measured", row.measured),
+            ("reported", row.reported),
+            ("margin", row.margin),
+            ("seeds", row.seeds),
+            ("p", f"{row.p} (Holm {row.holm})" if row.holm else row.p),
+        )
         last = ", ".join(part for part in (row.scale, row.fidelity, row.qualifiers) if part)
         for name, text in (*facts, ("scale", last)):
             if text:
                 out.print(f"  {name:<9} {text}", markup=False, soft_wrap=True)
+
+
+def print_reasons(out: Console, verdicts: Sequence[Verdict]) -> None:
+    """Why each verdict is not a PASS; of a PASS in which something is random, what the test could have told."""
+    for v in verdicts:
+        shown = deciding(v)
+        told = strength(shown) if shown and v.outcome is Outcome.PASS else None
+        if v.outcome is not Outcome.PASS or told:
+            text = v.reason if v.outcome is not Outcome.PASS else told
+            out.print(f"{v.claim_id}: {v.outcome.value}: {text}", markup=False, soft_wrap=True)
+
+
+def print_findings(out: Console, claim: Claim, verdict: Verdict) -> None:
+    """Every decision in two sentences, with what it could have told and a picture; the claim's own words first."""
+
+    def say(text: str) -> None:
+        out.print(text, markup=False, soft_wrap=True)
+
+    say(f"{claim.statement} ({claim.source.paper}, {claim.source.where})")
+    unicode = can_encode(out)
+    for f in verdict.findings:
+        say(f"{f.outcome.value}: {f.because}")
+        told = strength(f) if f.outcome.decided else None
+        for line in (*((told,) if told else ()), *picture(f, unicode=unicode)):
+            say(f"  {line}")
+    if any(picture(f) for f in verdict.findings):
+        say(f"  {KEY if unicode else ascii_only(KEY)}")
+    outcomes = {f.outcome for f in verdict.findings}
+    if verdict.outcome not in outcomes:  # something keeps the numbers from deciding
+        say(f"{verdict.outcome.value}: {verdict.reason}")
+    say(f"{claim.id}: {verdict.outcome.value}: {verdict.support}. {claim.notes}".rstrip())

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from statsmodels.stats.multitest import multipletests
+from verdict_cases import equivalence, judged, ordering, right
+
+from vitrepro.report.families import adjusted, p_text, sentences
+from vitrepro.spec import Claim
+from vitrepro.verdict import Outcome, Verdict
+
+Pair = tuple[Claim, Verdict]
+
+
+def pair(high: float, low: float, paper: str = "a paper", **change: Any) -> Pair:
+    arms = {"a": right([high - 0.4, high, high + 0.4], who=1), "b": right([low - 0.4, low, low + 0.4], who=2)}
+    of = ordering()
+    source = of.source.model_copy(update={"paper": paper})
+    return of.model_copy(update={"source": source}), judged(of, arms, **change)
+
+
+def test_within_a_paper_p_values_of_pass_are_adjusted_as_statsmodels_does():
+    family = [pair(82, low) for low in (70, 77.9, 78.6, 81.9)]
+    own = [v.p for _, v in family]
+    expected = multipletests(own, method="holm")[1]
+    found = adjusted(family)
+    for (_, v), a, p in zip(family, found, expected, strict=True):
+        if v.outcome is not Outcome.FAIL:
+            assert a.holm == pytest.approx(p)
+    assert {v.outcome for _, v in family} >= {Outcome.PASS, Outcome.INCONCLUSIVE}
+
+
+def test_another_paper_is_another_family():
+    alone = adjusted([pair(82, 78)])
+    other = adjusted([pair(82, 78), *(pair(82, 78, paper="another") for _ in range(5))])
+    assert other[0] == alone[0]
+    assert (other[1].holm or 0) > (other[0].holm or 0)
+
+
+def test_what_a_rule_keeps_from_deciding_counts_in_the_family_and_has_no_adjusted_value():
+    part = pair(82, 70, complete_n=5000)
+    assert part[1].outcome is Outcome.INCONCLUSIVE
+    alone = adjusted([pair(82, 77.9)])[0]
+    beside, capped = adjusted([pair(82, 77.9), part])
+    assert capped.holm is None
+    assert capped.p is not None
+    assert beside.holm == pytest.approx(2 * (alone.holm or 0))
+
+
+def test_a_fail_has_the_p_value_of_the_fail():
+    ((_, verdict),) = family = [pair(70, 82)]
+    (found,) = adjusted(family)
+    assert verdict.outcome is Outcome.FAIL
+    assert found.p == verdict.p_against < 0.05
+
+
+def test_the_sentence_counts_what_is_left_after_the_correction():
+    family = [pair(82, 70), pair(82, 71), pair(70, 82), pair(82, 81.9)]
+    (told,) = sentences(family)
+    assert told.startswith("a paper: of 4 verdicts in which something is random, 2 PASS and 1 FAIL or EXCEEDS after")
+
+
+def test_without_chance_there_is_no_sentence_and_no_p():
+    of = equivalence()
+    nothing = Verdict(of.id, Outcome.INFEASIBLE, None, None, "no data")
+    assert list(sentences([(of, nothing)])) == []
+    assert adjusted([(of, nothing)])[0].cells == ("", "")
+
+
+@pytest.mark.parametrize(("p", "text"), [(None, ""), (0.0004, "<0.001"), (0.0234, "0.023"), (1.0, "1.000")])
+def test_p_values_are_short(p: float | None, text: str):
+    assert p_text(p) == text

@@ -1,0 +1,300 @@
+"""What runs not yet made can tell: power to PASS, the smallest difference they detect, and whether a PASS is possible.
+
+An estimate to come is normal around the truth; its squared standard error has a part that is known beforehand (images,
+a binomial bound, a printed spread) and a part from the seeds of every arm, which follows a chi square. Probabilities
+are integrated over these chi squares and use the very intervals of `rules`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+
+from vitrepro import stats
+from vitrepro.arrays import Floats
+from vitrepro.plan import Run
+from vitrepro.recipe import Recipe
+from vitrepro.rules import POWER, TOP1
+from vitrepro.spec import (
+    Bound,
+    Claim,
+    EquivalenceExpect,
+    Expect,
+    OrderingExpect,
+    TrendExpect,
+    ValueExpect,
+)
+
+SPREAD = 0.8  # sd over seeds as a share of the binomial bound, unless something tells; fine-tuning has 0.13 to 0.81
+SHARED = 0.6  # correlation over images of two arms' chances of being right, unless something tells
+_DRAWS = 512  # of the chi squares; a power of two, as Sobol points want
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Estimates as runs not yet made should give them.
+
+    Attributes:
+        variance: of the estimate around the truth, in squared points.
+        known: part of the squared standard error that is the same whatever the seeds say.
+        seeds: the other parts, in expectation, each with its degrees of freedom; they vary with the seeds.
+        printed: variance of the reported number by its printed spread, part of `known`; its degrees of freedom.
+    """
+
+    variance: float
+    known: float
+    seeds: tuple[tuple[float, float], ...] = ()
+    printed: tuple[float, float] = (0.0, math.inf)
+
+    def inside(self, truth: float, low: float, high: float, level: float) -> float:
+        """Probability that the interval at this level lies between two edges, either of which may be infinite."""
+        from scipy.special import ndtr
+
+        half, sd = self._halves(level), math.sqrt(self.variance)
+        upper, lower = (high - half - truth) / sd, (low + half - truth) / sd
+        return float(np.mean(np.maximum(ndtr(upper) - ndtr(lower), 0.0)))
+
+    def half_width(self, level: float) -> float:
+        """Half the interval's width, as the median of what the seeds may say."""
+        return float(np.median(self._halves(level)))
+
+    def detectable(self, edge: float, level: float, *, below: bool = False) -> float:
+        """The true value whose interval lies beyond an edge with a probability of 80%."""
+        from scipy.optimize import brentq
+
+        def told(distance: float) -> float:
+            truth = edge - distance if below else edge + distance
+            within = (-math.inf, edge) if below else (edge, math.inf)
+            return self.inside(truth, *within, level) - POWER
+
+        most = 60 * (self.half_width(level) + math.sqrt(self.variance))
+        distance = float(brentq(told, 0.0, most, xtol=1e-4))
+        return edge - distance if below else edge + distance
+
+    def _halves(self, level: float) -> Floats:
+        """Half intervals, one for each draw of what the seeds may say."""
+        from scipy.special import chdtri, ndtri, stdtrit
+
+        share = (1 + level) / 2
+        if not self.seeds and math.isinf(self.printed[1]):
+            return np.full(1, float(ndtri(share)) * math.sqrt(self.known))
+        drawn = [
+            part * chdtri(freedom, u) / freedom
+            for (part, freedom), u in zip(self.seeds, _uniform(len(self.seeds)), strict=True)
+        ]
+        freedoms, known = [freedom for _, freedom in self.seeds], self.known
+        if not math.isinf(self.printed[1]):
+            drawn.append(np.full(_DRAWS, self.printed[0]))
+            freedoms.append(self.printed[1])
+            known -= self.printed[0]
+        variances = np.stack(drawn)
+        freedom = stats.freedom_of_sum(variances, np.asarray(freedoms, float), known)
+        half: Floats = stdtrit(freedom, share) * np.sqrt(known + variances.sum(0))
+        return half
+
+
+@cache
+def _uniform(dimensions: int) -> Floats:
+    """Evenly spread points of the unit cube, (dimensions, draws), the same every time."""
+    from scipy.stats import qmc
+
+    return np.asarray(qmc.Sobol(dimensions, rng=0).random(_DRAWS).T) if dimensions else np.empty((0, 1))
+
+
+def expected_value(
+    seeds: int, n: int, accuracy: float, sd: float | None, runs: int | None, spread: float | None = None
+) -> Expected:
+    """The difference of ours from a reported accuracy, as `stats.difference` will estimate it.
+
+    Args:
+        seeds, n: ours, and the test images of each.
+        accuracy: percent, where ours is expected.
+        sd, runs: printed with the reported number.
+        spread: sd over our seeds in points; without it the printed one, or else 0.8 of the binomial bound.
+    """
+    bound = stats.binomial_sd(accuracy, n)
+    ours = spread if spread is not None else sd if sd is not None else SPREAD * bound
+    printed = (sd if sd is not None else ours) ** 2 / (runs or 1)
+    variance = ours**2 / seeds + ours**2 / (runs or 1)
+    if seeds < 3:
+        assumed = bound if sd is None else sd
+        known = bound**2 / seeds + assumed**2 / (runs or 1)
+        freedom = (runs or 1) - 1 if sd is not None else 0
+        return Expected(variance, known, printed=(printed, freedom or math.inf))
+    if sd is None:  # one spread, estimated once
+        return Expected(variance, 0.0, ((variance, seeds - 1),))
+    return Expected(variance, printed, ((ours**2 / seeds, seeds - 1),), (printed, (runs or 1) - 1 or math.inf))
+
+
+def expected_contrast(
+    weights: Sequence[float],
+    seeds: Sequence[int],
+    n: int,
+    accuracies: Sequence[float],
+    spread: float = SPREAD,
+    shared: float = SHARED,
+) -> Expected:
+    """A contrast of arms on the same images, as `stats.contrast` will estimate it.
+
+    Args:
+        weights, seeds, accuracies: one per arm; accuracies in percent.
+        spread: sd over seeds as a share of the binomial bound, by which images' chances of being right are as uneven.
+        shared: correlation over images of two arms' chances.
+    """
+    p = np.asarray(accuracies) / 100
+    bound = 1e4 * p * (1 - p) / n
+    w, k = np.asarray(weights, float), np.asarray(seeds)
+    own = w**2 * spread**2 * bound / k
+    uneven = w * np.sqrt((1 - spread**2) * bound)  # sd over images of each arm's chances, by the root of n
+    images = float((1 - shared) * (uneven @ uneven) + shared * uneven.sum() ** 2)
+    several = k >= 2
+    known = images + float(own[~several].sum())
+    parts = zip(own[several].tolist(), (k[several] - 1).tolist(), strict=True)
+    added = 2 * (100 * sum(abs(w)) / 2 / min(k)) ** 2 / n**2  # by the two images of `stats.contrast`
+    return Expected(images + float(own.sum()), known + added, tuple(parts))
+
+
+# --- of a plan ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What planned runs can tell of one comparison.
+
+    Attributes:
+        power: probability of PASS if ours equals the reported number, or the arms each other; None for a gap, whose
+            power depends on how large it is.
+        detectable: the true difference told with a probability of 80%: as PASS for a gap, as FAIL for a value or an
+            equality.
+        doubt: why no PASS can be expected, or None.
+        assumed: it rests on an accuracy of 50%, since none is known.
+    """
+
+    label: str
+    power: float | None
+    detectable: float
+    doubt: str | None = None
+    assumed: bool = False
+
+    @property
+    def text(self) -> str:
+        if self.power is None:
+            return f"{self.label}: 80% power to PASS from a gap of {self.detectable:.2f} on"
+        return (
+            f"{self.label}: {100 * self.power:.0f}% power to PASS if equal, 80% to FAIL from a difference of "
+            f"{self.detectable:.2f} on"
+        )
+
+
+def outlook(
+    claim: Claim, expect: Expect, runs: Sequence[Run], seen: Mapping[str, float] | None = None
+) -> list[Outlook]:
+    """What planned runs can tell, comparison by comparison; nothing of counted quantities and measures.
+
+    Args:
+        seen: accuracy in percent of arms of which runs are stored. An arm not seen is taken to have an accuracy of 50%,
+            where seeds and images vary most.
+    """
+    return list(_outlook(claim, expect, runs, seen or {}))
+
+
+def _outlook(claim: Claim, expect: Expect, runs: Sequence[Run], seen: Mapping[str, float]) -> Iterator[Outlook]:
+    recipes: dict[str, Recipe] = {r.arm: r.config for r in runs if isinstance(r.config, Recipe)}
+    planned = {arm: sum(r.arm == arm for r in runs) for arm in recipes}
+
+    def contrast(weights: Mapping[str, float]) -> Expected:
+        n = next(recipes[arm].test_size for arm in weights)
+        accuracies = [seen.get(arm, 50.0) for arm in weights]
+        return expected_contrast(list(weights.values()), [planned[a] for a in weights], n, accuracies)
+
+    def gap(label: str, weights: Mapping[str, float], by: float) -> Outlook:
+        detectable = contrast(weights).detectable(by, 0.95)
+        most = 100.0 * sum(w for w in weights.values() if w > 0)
+        doubt = f"{label} would have to be above {detectable:.2f} points" if detectable >= most else None
+        return Outlook(label, None, detectable, doubt, assumed=not set(weights) <= set(seen))
+
+    match expect:
+        case ValueExpect() if claim.reported is not None:
+            for name, check in expect.cells.items():
+                cell = claim.reported.cells[name]
+                k, n = planned[check.arm], recipes[check.arm].test_size
+                expected = partial(expected_value, n=n, accuracy=cell.value, sd=cell.sd, runs=cell.runs)
+                made = expected(k)
+                half, at_least = made.half_width(0.90), check.direction == "at_least"
+                doubt = None
+                if half >= check.margin and not at_least:  # a better one makes up for any width
+                    doubt = (
+                        f"{name} with {k} seed{'s' if k > 1 else ''} has an interval of ±{half:.2f}, the margin is "
+                        f"{check.margin:g}{_enough(expected, check.margin)}"
+                    )
+                power = made.inside(0.0, -check.margin, math.inf if at_least else check.margin, 0.90)
+                yield Outlook(name, power, -made.detectable(-check.margin, 0.90, below=True), doubt)
+        case OrderingExpect():
+            for c in expect.all:
+                if not isinstance(c, Bound) and c.metric == TOP1:
+                    yield gap(f"{c.greater} - {c.than}", {c.greater: 1, c.than: -1}, c.by)
+        case TrendExpect(increasing=None):
+            assert expect.larger_gain
+            assert expect.than
+            (low, high), (other_low, other_high) = expect.larger_gain, expect.than
+            label = f"({high} - {low}) - ({other_high} - {other_low})"
+            yield gap(label, {high: 1, low: -1, other_high: -1, other_low: 1}, expect.by)
+        case TrendExpect():
+            assert expect.increasing
+            least = expect.by if expect.dip is None else -expect.dip
+            for a, b in zip(expect.increasing, expect.increasing[1:], strict=False):
+                yield gap(f"{b} - {a}", {b: 1, a: -1}, least)
+        case EquivalenceExpect():
+            for i, a in enumerate(expect.equal):
+                for b in expect.equal[i + 1 :]:
+                    made = contrast({a: 1, b: -1})
+                    half, within = made.half_width(0.90), expect.within
+                    doubt = None
+                    if half >= within and {a, b} <= set(seen):
+                        doubt = f"{a} - {b} has an interval of ±{half:.2f}, the margin is {within:g}"
+                    power = made.inside(0.0, -within, within, 0.90)
+                    assumed = not {a, b} <= set(seen)
+                    yield Outlook(f"{a} - {b}", power, made.detectable(within, 0.90), doubt, assumed)
+
+
+def _enough(expected: Callable[[int], Expected], margin: float) -> str:
+    """How many seeds would have a power of 80%, if that is a number anybody would run."""
+    for k in range(3, 31):
+        if expected(k).inside(0.0, -margin, margin, 0.90) >= POWER:
+            return f"; {k} seeds have a power of 80%"
+    return "; 30 seeds would not be enough"
+
+
+def cannot_pass(
+    claim: Claim,
+    scale_name: str | None,
+    runs: Sequence[Run],
+    registered_seeds: int = 1,
+    seen: Mapping[str, float] | None = None,
+) -> str | None:
+    """Why runs such as these cannot be expected to PASS, or None.
+
+    Half the interval that is expected must be smaller than the margin; measures of models need a spread, so two seeds;
+    and what `judge` caps whatever comes out (fewer seeds, part of the test set, a changed recipe) cannot PASS either.
+    """
+    entry = claim.scales.entries().get(scale_name or "")
+    if entry is None or entry.expect is None:
+        return None
+    trained = [r for r in runs if isinstance(r.config, Recipe)]
+    seeds = len({r.seed for r in trained})
+    if trained and seeds < registered_seeds:
+        return f"cannot PASS: {seeds} of {registered_seeds} registered seeds decide nothing"
+    configs = [r.config for r in trained if isinstance(r.config, Recipe)]
+    part = next((c for c in configs if (c.data.test_images or c.test_size) < c.test_size), None)
+    if part is not None:
+        return f"cannot PASS: {part.data.test_images:,} test images are part of the test set"
+    if any(r.deviations for r in trained):
+        return "cannot PASS: the recipe is changed by hand"
+    if isinstance(entry.expect, OrderingExpect) and seeds < 2 and entry.expect.measures:
+        return "cannot PASS: a measure of one seed has no interval"
+    doubts = [o.doubt for o in outlook(claim, entry.expect, trained, seen) if o.doubt] if trained else []
+    return f"cannot PASS: {doubts[0]}" if doubts else None
