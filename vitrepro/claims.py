@@ -562,6 +562,11 @@ class _Collector:
                 continue
             at: Loc = (*loc, "scales", scale_name)
             shown = _dotted(at)
+            if scale.fidelity == "exact" and scale.deviations:  # or a PASS would be called reproduced
+                yield (
+                    f"{document.where((*at, 'fidelity'))}: {shown}.fidelity: what deviates from the paper's protocol "
+                    "is not exact: it is a substitute or a proxy"
+                )
             where = f"{document.where((*at, 'experiment'))}: {shown}.experiment"
             if scale.experiment not in experiments:
                 if scale.experiment in self.broken | self.base.broken:
@@ -668,6 +673,11 @@ def _check_cells(
             value, margin = cells[name].value, expect.cells[name].margin
             chance = 100 / recipe.data.num_classes if recipe else 0.0
             at_least = expect.cells[name].direction == "at_least"
+            if expect.cells[name].same_weights:
+                yield (
+                    f"{where}: same_weights is for a released model evaluated as it is, and {experiment.id} trains; "
+                    "reported.evaluated names such cells for `vitrepro judge`"
+                )
             if claim.reported and "%" not in claim.reported.unit and "percent" not in claim.reported.unit:
                 yield f"{where}: accuracies are compared in percent, reported.unit is {claim.reported.unit!r}"
             elif not 0 <= value <= 100:

@@ -535,8 +535,6 @@ class Scale(Strict):
             raise ValueError(f"missing: {', '.join(sorted(missing))} (or infeasible, with the reason)")
         if self.fidelity == "proxy" and not self.deviations:
             raise ValueError("a proxy names its deviations from the paper's protocol")
-        if self.fidelity == "exact" and self.deviations:  # or a PASS would be called reproduced
-            raise ValueError("what deviates from the paper's protocol is not exact: it is a substitute or a proxy")
         return self
 
 
@@ -649,8 +647,8 @@ class Claim(Strict):
 
     @property
     def hash(self) -> str:
-        """Changes with anything the claim says."""
-        return content_hash(self.model_dump(mode="json"))
+        """Changes with anything the claim says, and not with keys that it does not use."""
+        return content_hash(self.model_dump(mode="json", exclude_defaults=True))
 
 
 class Family(Strict):

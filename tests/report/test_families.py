@@ -58,7 +58,9 @@ def test_a_fail_has_the_p_value_of_the_fail():
 def test_the_sentence_counts_what_is_left_after_the_correction():
     family = [pair(82, 70), pair(82, 71), pair(70, 82), pair(82, 81.9)]
     (told,) = sentences(family)
-    assert told.startswith("a paper: of 4 verdicts in which something is random, 2 PASS and 1 FAIL or EXCEEDS after")
+    assert told.startswith(
+        "a paper: 2 PASS and 1 FAIL or EXCEEDS among the 4 verdicts with chance in them, after Holm's correction"
+    )
 
 
 def test_without_chance_there_is_no_sentence_and_no_p():

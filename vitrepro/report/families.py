@@ -58,8 +58,9 @@ def sentences(verdicts: Sequence[tuple[Claim, Verdict]]) -> Iterator[str]:
                 counts[paper][verdict.outcome] += 1
     for paper, number in measured.items():
         passed, failed = counts[paper][Outcome.PASS], counts[paper][Outcome.FAIL] + counts[paper][Outcome.EXCEEDS]
+        which = f"{number} verdicts with chance in them" if number > 1 else "1 verdict with chance in it"
         yield (
-            f"{paper}: of {number} verdict{'s' if number > 1 else ''} in which something is random, {passed} PASS and "
-            f"{failed} FAIL or EXCEEDS after Holm's correction for their number: for each of "
-            f"the two counts the chance that one or more of its verdicts is wrong is at most {100 * ALPHA:g}%."
+            f"{paper}: {passed} PASS and {failed} FAIL or EXCEEDS among the {which}, after Holm's correction for "
+            f"their number: that any of these PASSes is wrong has a chance of at most {100 * ALPHA:g}%, and the same "
+            "of the others."
         )

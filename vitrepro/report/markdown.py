@@ -23,6 +23,7 @@ from vitrepro.record import AnalyticResult, Deviation, Environment, Record, Trai
 from vitrepro.report import explain as explained
 from vitrepro.report import families
 from vitrepro.report.judged import Judged, rejudge
+from vitrepro.report.protocol import side_by_side
 from vitrepro.report.rows import HEADINGS, deciding, rows
 from vitrepro.spec import Claim
 from vitrepro.store import Store, explain, write_atomic
@@ -225,6 +226,7 @@ def _section(j: Judged, registry: Registry, store: Store, links: Sequence[str]) 
         yield "Changed since the runs were made:\n\n" + _list(plain(c) for c in j.changes)
     if j.scale is not None and j.scale.deviations:
         yield "How this differs from the paper's own protocol:\n\n" + _list(plain(d) for d in j.scale.deviations)
+    yield _protocol(j, registry)
     by_hand = [*map(str, j.entry.deviations), *_images_changed(j)]
     if by_hand:
         yield "How the runs differ from the experiment file:\n\n" + _list(plain(d) for d in by_hand)
@@ -257,6 +259,19 @@ def _reported(claim: Claim) -> str:
         cells.append(f"{name} {cell.value:g}{spread}{runs}")
     more = f", and {len(cells) - MOST_CELLS} more" if len(cells) > MOST_CELLS else ""
     return f"Reported ({plain(claim.reported.unit)}): {plain(', '.join(cells[:MOST_CELLS]))}{more}."
+
+
+def _protocol(j: Judged, registry: Registry) -> str:
+    """The source's protocol beside what ran, setting by setting; nothing where the experiment is gone."""
+    if j.claim is None or j.scale is None or j.scale.experiment not in registry.experiments:
+        return ""
+    headings, rows = side_by_side(j.claim, registry)
+    used = f"{j.entry.scale} ({j.scale.fidelity})"
+    if used not in headings:
+        return ""
+    at = headings.index(used)
+    told = [[plain(row[0]), plain(row[1]), plain(row[at])] for row in rows if row[at]]
+    return pipe_table(("setting", "as reported", "as run"), told)
 
 
 def _outcome(verdict: Verdict, *, drawn: bool) -> Iterator[str]:
