@@ -461,7 +461,7 @@ def anova(arms: Sequence[Bools], weights: Sequence[float]) -> tuple[float, float
         y = 100.0 * w * a
         between = n * ((y.mean(1) - y.mean()) ** 2).sum() / (k - 1)  # mean square of seeds
         within = ((y - y.mean(0)) ** 2).sum() / (n * (k - 1))  # of seeds within images
-        between = max(between, n * (50 / n * w) ** 2)
+        between = max(between, n * (50 / n * w) ** 2, within / 4)  # the rule's floors, which Hillis does not have
         of_images -= within / (n * k)
         if w:
             of_seeds.append((between / (n * k), k - 1))
@@ -497,7 +497,8 @@ def obuchowski_rockette(arms: Sequence[Bools]) -> tuple[float, float]:
     same = [over_images[:k, :k], over_images[k:, k:]]
     cov2 = float(np.mean([(c.sum() - np.trace(c)) / (k * (k - 1)) for c in same]))
     cov3 = float(over_images[:k, k:].mean())
-    squares = [max(float((100 * a.mean(1)).var(ddof=1)), (50 / n) ** 2) for a in arms]  # half an image at least
+    own = [float(a.astype(float).var(0, ddof=1).mean()) * 1e4 / n for a in arms]
+    squares = [max(float((100 * a.mean(1)).var(ddof=1)), o / 4, (50 / n) ** 2) for a, o in zip(arms, own, strict=True)]
     added = 2 * max(cov2 - cov3, 0.0)
     variance = sum(squares) / k + added
     return variance, halfway([(s / k, k - 1) for s in squares], added)
@@ -513,6 +514,23 @@ def test_with_many_images_a_difference_is_that_of_obuchowski_and_rockette(k: int
         variance, freedom = obuchowski_rockette(arms)
         assert estimate.se**2 == pytest.approx(variance, rel=30 / n)
         assert estimate.freedom == pytest.approx(freedom, rel=60 / n)
+
+
+def test_seeds_that_lie_close_together_by_luck_do_not_pass_for_certainty():
+    """As many right in every seed, on other images each: their own chance on each image is not nothing."""
+    rng = np.random.default_rng(0)
+    n, arms = 1000, []
+    for right_there in (800, 790):
+        hard = np.argsort(rng.normal(size=(3, n)) + np.linspace(0, 3, n), axis=1)
+        rows = np.zeros((3, n), bool)
+        for row, order in zip(rows, hard, strict=True):
+            row[order[:right_there]] = True
+        arms.append(rows)
+    assert all(len(set(a.sum(1))) == 1 for a in arms)
+    _, estimate = stats.contrast(arms, [1, -1])
+    own = [1e4 * a.astype(float).var(0, ddof=1).mean() / n for a in arms]
+    assert estimate.se**2 >= sum(own) / 4 / 3
+    assert not estimate.interval(0.95).low > 0
 
 
 def bonett_price(only_a: int, only_b: int, n: int, level: float) -> tuple[float, float]:

@@ -233,8 +233,10 @@ def contrast(arms: Sequence[Bools], weights: Sequence[float]) -> tuple[float, Es
     Seeds and images are two crossed sources of chance. The squared standard error is that of the seed means, S, plus
     what images add to it, I - E: I is the variance over images of the contrast averaged over seeds, E the part of
     it that is the seeds' own chance, which S holds already. Degrees of freedom are those of S, raised as the rest is
-    well known (Hillis, Statistics in Medicine 2007, 26:596-619, for readers and cases). With one seed in every arm
-    only I is left, and the estimate speaks of these trained models on other images.
+    well known (Hillis, Statistics in Medicine 2007, 26:596-619, for readers and cases). Seeds that happen to lie
+    close together do not pass for certainty: the variance of an arm's seeds is at least a quarter of what their own
+    chance on each image says. With one seed in every arm only I is left, and the estimate speaks of these trained
+    models on other images.
 
     Two images are added, one on which one run of every arm speaks for the contrast and one against it, or models
     that agree on all of ten images would be equal beyond doubt. For one seed each and two arms this is the interval
@@ -264,9 +266,10 @@ def contrast(arms: Sequence[Bools], weights: Sequence[float]) -> tuple[float, Es
     for a, w, share in zip(arms, weights, shares, strict=True):
         k = len(a)
         if k >= 2:
-            variance = max(float(a.mean(1).var(ddof=1)) * 1e4, (50 / n) ** 2)
+            by_images = 1e4 * float((share * (1 - share)).mean()) * k / (k - 1) / n  # of one seed, with n images
+            variance = max(float(a.mean(1).var(ddof=1)) * 1e4, (50 / n) ** 2, by_images / 4)
             seeds.append((w**2 * variance / k, k - 1.0))
-            own += w**2 * 1e4 * float((share * (1 - share)).mean()) / ((k - 1) * n)
+            own += w**2 * by_images / k
     kept = max(over_images - own, 0.0)
     method = "seeds and images" if seeds else "images, these trained models"
     return float(z.mean()), Estimate(centre, *_sum([*seeds, (kept, math.inf)]), method)
