@@ -122,7 +122,9 @@ def test_several_runs_are_several_seeds_and_so_is_a_mean_with_its_deviation():
 
 def test_the_terminal_shows_the_two_sentences_and_the_picture():
     text = call(f"{PAPER}/cifar10", "--accuracy", "99.05").stdout
-    assert "lies 0.10 below the reported 99.15. The 90% interval of the difference, -0.26 to +0.06" in text
+    assert (
+        "lies 0.10 below the reported 99.15 ± 0.03 (3 runs). The 90% interval of the difference, -0.26 to +0.06" in text
+    )
     assert "●" in text
     assert "not run by vitrepro" in text
 

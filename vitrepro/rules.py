@@ -303,7 +303,7 @@ def accuracy(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
     seeds = f"{arm.seeds} seed{'s' if arm.seeds > 1 else ''}"
     measures = (
         f"{name}: ours {mean:.2f} ({shown.low:.2f} to {shown.high:.2f}, {seeds}) lies "
-        f"{_apart(mean - cell.value)} the reported {cell.value:g}."
+        f"{_apart(mean - cell.value)} the reported {_reported(cell)}."
     )
     decides = f"The 90% interval of the difference, {_interval(i)}, is {where} of {margin:g}, so {outcome.value}."
     edges = (-margin,) if at_least else (-margin, margin)
@@ -327,6 +327,12 @@ def accuracy(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
         detectable=margin + _reach(estimate, 0.95),
     )
     return made if outcome is not Outcome.PASS or arm.learned else made.but("ours is not above chance")
+
+
+def _reported(cell: Cell) -> str:
+    """A printed number with its own spread and runs, as far as they are told."""
+    spread = f" ± {cell.sd:g}" if cell.sd is not None else ""
+    return f"{cell.value:g}{spread}" + (f" ({cell.runs} run{'s' if cell.runs > 1 else ''})" if cell.runs else "")
 
 
 def _apart(difference: float) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 from fake_store import Lab, claim, counting, ordering, position_embeddings
@@ -154,3 +155,22 @@ def test_reports_need_neither_torch_nor_matplotlib_to_be_imported(module: str):
     code = f"import {module}, sys; print([m for m in ('torch', 'matplotlib', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_three_hundred_stored_runs_are_judged_in_a_fraction_of_a_second_and_without_torch(lab: Lab):
+    """Ten thousand take two seconds where nothing else runs; here five times as long is allowed."""
+    for i in range(30):
+        base = {
+            **lab.experiments["position-embeddings"].base,
+            "train": {"steps": 100 + i, "batch_size": 32, "lr": 0.001},
+        }
+        lab.design(position_embeddings(id=f"e{i}", base=base, seeds=list(range(5))))
+        entry = lab.claims["vit/t8-none-worse"].model_dump()["scales"]["cpu"] | {"experiment": f"e{i}"}
+        lab.say(ordering(id=f"vit/c{i}", scales={"cpu": entry}))
+        lab.verify(f"vit/c{i}", {"none": range(640, 645), "learned-1d": range(740, 745)})
+    rejudge(lab.registry, lab.store)  # what is imported on the way is not counted
+    began = time.process_time()
+    judged = rejudge(lab.registry, lab.store)
+    assert time.process_time() - began < 300 * 1e-3
+    assert {j.verdict.outcome for j in judged if j.verdict} == {Outcome.PASS}
+    assert sum(len(j.measured) for j in judged) == 300
