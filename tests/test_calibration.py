@@ -69,7 +69,7 @@ def test_every_kind_seed_and_size_is_in_the_study():
 
 def tally(**change: float) -> Tally:
     """A line within the limits, but for what is changed: share of false PASS, of false FAIL, of PASS, of coverage."""
-    made = Tally("ordering", 3, 500, predicted=0.8)
+    made = Tally("ordering", 3, 500, predicted=change.get("predicted", 0.8))
     rates = {"margin": ("PASS", 0.05), "zero": ("FAIL", 0.02), "power": ("PASS", 0.8)}
     for condition, (outcome, rate) in rates.items():
         number = round(1000 * change.get(condition, rate))
@@ -90,6 +90,7 @@ def tally(**change: float) -> Tally:
         ({"zero": 0.061}, ["false FAIL"]),
         ({"power": 0.86}, ["power"]),
         ({"power": 0.74}, ["power"]),
+        ({"predicted": float("nan")}, ["power"]),
         ({"covered": 0.929}, ["coverage of the gap"]),
         ({"covered": 0.971}, ["coverage of the gap"]),
         ({"covered": 0.999, "bound": 1}, []),

@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 
 from vitrepro import claims, elsewhere
 from vitrepro.cli import app
-from vitrepro.elsewhere import Asked, Given
+from vitrepro.elsewhere import Asked
 from vitrepro.errors import UsageError
+from vitrepro.given import Given
 from vitrepro.store import Store
 from vitrepro.verdict import Outcome, Verdict
 

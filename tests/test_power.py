@@ -78,3 +78,12 @@ def test_the_variance_of_a_contrast_is_that_of_the_seeds_own_chance_and_of_image
     assert expected.variance == pytest.approx(1e4 * (0.8 * 0.2 + 0.6 * 0.4) / 3 / 1_000)
     shared = expected_contrast([1, -1], [3, 3], 1_000, [80, 80], spread=0.6, shared=1.0)
     assert shared.variance == pytest.approx(2 * 0.36 * 1_600 / 3 / 1_000)  # the same images are hard: they cancel out
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_printed_spread_of_nothing_is_known(seeds: int):
+    """Three reported runs may print the same number; it is then as exact as it says, not without a power."""
+    nothing = expected_value(seeds, 5_000, 90.0, 0.0, 3, 0.2)
+    little = expected_value(seeds, 5_000, 90.0, 1e-9, 3, 0.2)
+    assert nothing.half_width(0.9) == pytest.approx(little.half_width(0.9))
+    assert 0 < nothing.inside(0.0, -2.0, 2.0, 0.9) <= 1

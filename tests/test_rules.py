@@ -201,6 +201,24 @@ def test_an_arm_that_guesses_is_no_worse_than_nothing():
     assert judged(ordering(by=-3.0), arms).outcome is INCONCLUSIVE
 
 
+# --- what guessing gives ------------------------------------------------------------------------
+
+
+def test_chance_is_one_of_the_classes_or_the_share_of_the_commonest_whichever_is_more():
+    for commonest, chance in ((0, 10.0), (50, 10.0), (300, 30.0)):
+        assert Arm.of(HIGH, num_classes=10, commonest=commonest).chance == pytest.approx(chance)
+
+
+@pytest.mark.parametrize(("commonest", "outcome"), [(500, PASS), (1500, INCONCLUSIVE)])
+def test_a_margin_is_measured_against_the_commonest_class_too(commonest: int, outcome: Outcome):
+    """38% is 28 points above one of ten classes, and 8 above naming a class of 30% every time."""
+    pair = {"a": right([38] * 3, 5000, who=1), "b": right([38] * 3, 5000, who=2)}
+    arms = {name: Arm.of(rows, num_classes=10, commonest=commonest) for name, rows in pair.items()}
+    found = rules.equal("a", "b", 4.0, arms)
+    assert found.outcome is outcome
+    assert ("half the distance to chance, 30.00" in found.decides) == (outcome is INCONCLUSIVE)
+
+
 # --- a rise with dips ---------------------------------------------------------------------------
 
 FIVE = ("one", "two", "three", "four", "five")

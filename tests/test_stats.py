@@ -579,6 +579,16 @@ def test_seeds_of_equal_counts_do_not_pass_for_certainty():
     assert estimate.se >= math.sqrt(2 * (50 / n) ** 2 / 3)
 
 
+def test_seeds_that_agree_on_every_image_vary_by_half_an_image():
+    n = 1000
+    arms = [np.tile(np.arange(n) < right, (3, 1)) for right in (700, 690)]
+    _, estimate = stats.contrast(arms, [1, -1])
+    centre, variance, freedom = anova(arms, [1, -1])
+    assert (estimate.centre, estimate.se**2, estimate.freedom) == pytest.approx((centre, variance, freedom))
+    by_image = np.append(100.0 * (arms[0][0].astype(float) - arms[1][0]), [100 / 3, -100 / 3])
+    assert estimate.se**2 == pytest.approx(2 * (50 / n) ** 2 / 3 + by_image.var() / (n + 2))
+
+
 def test_the_same_images_are_behind_all_arms():
     """Two models that differ on ten images of a thousand: unpaired, the interval would be ten times as wide."""
     a, b = table(500, 10, 0, 490)

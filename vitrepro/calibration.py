@@ -154,10 +154,11 @@ class Tally:
             yield "false PASS"
         if (self.false_fail or 0.0) > WRONG:
             yield "false FAIL"
-        if self.power is not None and self.predicted is not None and abs(self.power - self.predicted) > POWER_OFF:
+        # asked so that a number that is none misses, too
+        if self.power is not None and self.predicted is not None and not abs(self.power - self.predicted) <= POWER_OFF:
             yield "power"
         for what, (held, times, level, bound) in self.covered.items():
-            if held / times < level - OFF or (held / times > level + OFF and not bound):
+            if not (level - OFF <= held / times <= level + OFF or (bound and held / times > level)):
                 yield f"coverage of {what}"
 
 

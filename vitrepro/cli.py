@@ -426,6 +426,7 @@ def judge_command(
     NAME is a reported cell, or an arm of a claim that compares arms. Exit codes as for verify.
     """
     from vitrepro import claims, elsewhere, session
+    from vitrepro.given import Given, Kind, parse
     from vitrepro.report import terminal
     from vitrepro.report.families import adjusted
     from vitrepro.report.rows import as_json as verdict_json
@@ -435,17 +436,17 @@ def judge_command(
     registry = _registry(claims_dir)
     claim, cell = claims.one(registry, claim_id)
     not_judged: dict[str, str] = {}
-    given: dict[str, elsewhere.Given] = {}
+    given: dict[str, Given] = {}
     if source is not None:
         given, not_judged = elsewhere.from_claim(claims.one(registry, source)[0], claim)
         given = {name: g for name, g in given.items() if cell in (None, name)}
-    kinds: tuple[tuple[elsewhere.Kind, list[str] | None], ...] = (
+    kinds: tuple[tuple[Kind, list[str] | None], ...] = (
         ("--accuracy", accuracy),
         ("--correct", correct),
         ("--predictions", predictions),
     )
     for kind, texts in kinds:
-        for name, numbers in elsewhere.parse(kind, texts or []).items():
+        for name, numbers in parse(kind, texts or []).items():
             if name in given:
                 raise UsageError(f"{kind}: {name or 'the number'} is given in two ways; give one")
             given[name] = numbers

@@ -80,14 +80,15 @@ class Expected:
         from scipy.special import chdtri, ndtri, stdtrit
 
         share = (1 + level) / 2
-        if not self.seeds and math.isinf(self.printed[1]):
+        estimated = self.printed[0] > 0 and not math.isinf(self.printed[1])  # three printed runs may agree
+        if not self.seeds and not estimated:
             return np.full(1, float(ndtri(share)) * math.sqrt(self.known))
         drawn = [
             part * chdtri(freedom, u) / freedom
             for (part, freedom), u in zip(self.seeds, _uniform(len(self.seeds)), strict=True)
         ]
         freedoms, known = [freedom for _, freedom in self.seeds], self.known
-        if not math.isinf(self.printed[1]):
+        if estimated:
             drawn.append(np.full(_DRAWS, self.printed[0]))
             freedoms.append(self.printed[1])
             known -= self.printed[0]
