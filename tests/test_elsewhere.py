@@ -153,9 +153,9 @@ def test_a_released_model_evaluated_again_is_judged_by_its_counts():
         assert verdict.outcome.value == outcome, correct
         assert verdict.findings[0].deciding is None
         assert not any("seed" in q for q in verdict.qualifiers)
-    same = judged(f"{PAPER}/cifar10", {"": Given(counts=(9_905,))}, same_weights=True)
-    assert same.outcome is Outcome.PASS
-    assert judged(f"{PAPER}/cifar10", {"": Given(counts=(9_904,))}, same_weights=True).outcome is Outcome.FAIL
+    same = "vit/t5-i21k/vit-b16-cifar10"  # one number, 98.95
+    assert judged(same, {"": Given(counts=(9_885,))}, same_weights=True).outcome is Outcome.PASS
+    assert judged(same, {"": Given(counts=(9_884,))}, same_weights=True).outcome is Outcome.FAIL
 
 
 # --- arms ---------------------------------------------------------------------------------------
@@ -250,6 +250,10 @@ def test_predictions_of_a_stored_run_give_the_verdict_that_verify_gave(tiny_clai
         (["--accuracy", "99", "--seeds", "3", "--sd", "-1"], "0 or more"),
         (["--accuracy", "99", "--scale", "cpu"], "no check of accuracies at scale cpu (it has paper)"),
         (["--from", "vit/t1-variants"], "none of its cells"),
+        (["--from", PAPER], "a claim's own numbers say nothing of it"),
+        (["--accuracy", "99", "--same-weights"], "a mean of several runs, which no one set of weights has"),
+        (["--accuracy", "99", "--seeds", "9999999999", "--sd", "0.1"], "at most 1,000"),
+        (["--accuracy", "99", "--seeds", "3", "--sd", "50"], "would not stay within 0 and 100"),
         (["--predictions", "missing.csv"], "missing.csv: No such file"),
         ([], "nothing is given to judge"),
     ],
@@ -293,6 +297,28 @@ def test_files_of_other_images_are_not_held_against_each_other(tmp_path: Path):
     arms = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={a}", "--predictions", f"vit-1k={b}")
     assert "different labels: they are of different images" in arms.stderr
     assert seeds.exit_code == arms.exit_code == 2
+
+
+def test_one_run_given_twice_is_no_second_seed_and_no_other_arm(tmp_path: Path):
+    a, b = predictions(tmp_path / "a.csv", 770), predictions(tmp_path / "b.csv", 740)
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(a.read_bytes())
+    for twice in (a, copy):
+        done = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={a},{twice}", "--predictions", f"vit-1k={b}")
+        assert done.exit_code == 2
+        assert "one run given twice is no second seed of resnet-1k" in done.stderr
+    done = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={a}", "--predictions", f"vit-1k={a}")
+    assert done.exit_code == 2
+    assert "is given twice; one run is no other arm" in done.stderr
+
+
+@pytest.mark.parametrize("values", [[0.7, 1.2], [-1, 3], [2**40, 1], [np.nan, 1.0], ["1", "2"]])
+def test_predictions_that_are_no_classes_are_refused(tmp_path: Path, values: list[Any]):
+    labels = np.array(values)
+    np.savez(tmp_path / "p.npz", ids=np.arange(2), predicted=labels, labels=labels)
+    done = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={tmp_path / 'p.npz'}", "--accuracy", "vit-1k=50")
+    assert done.exit_code == 2
+    assert "cannot be read" in done.stderr
 
 
 def test_pickled_predictions_are_not_run(tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 from verdict_cases import claim, counted, right, trained, value
 
 from vitrepro import claims
-from vitrepro.record import Measured
+from vitrepro.record import Measured, TrainResult
 from vitrepro.spec import (
     AnalyticExperiment,
     Bound,
@@ -170,8 +170,18 @@ def trained_at(case: Case, accuracy: Mapping[str, float], **change: Any) -> list
     for who, (arm, centre) in enumerate(accuracy.items()):
         spread = [centre + 0.1 * (k - (case.seeds - 1) / 2) for k in range(case.seeds)]
         of_arm = {"measures": measures(case).get(arm, {}), "num_classes": case.num_classes}
-        found += trained(arm, right(spread, case.n, who), **of_arm, **change)
+        found += [varied(m) for m in trained(arm, right(spread, case.n, who), **of_arm, **change)]
     return found
+
+
+def varied(m: Measured) -> Measured:
+    """Its measures a little apart from those of the other seeds: seeds that all agree have no interval."""
+    assert m.record is not None
+    result = m.record.result
+    assert isinstance(result, TrainResult)
+    measures = {name: value + 0.001 * m.seed for name, value in result.measures.items()}
+    result = result.model_copy(update={"measures": measures})
+    return dataclasses.replace(m, record=m.record.model_copy(update={"result": result}))
 
 
 @every_case
@@ -242,6 +252,11 @@ def test_its_opposite_fails(case: Case):
     for change, claim_, runs in opposites(case):
         verdict = case.judge(claim_, runs)
         allowed = (Outcome.FAIL, Outcome.EXCEEDS) if isinstance(case.expect, ValueExpect) else (Outcome.FAIL,)
+        if "among so many that decides nothing" in verdict.reason:  # one of twenty cells moved, with three seeds
+            assert isinstance(case.expect, ValueExpect)
+            assert len(case.expect.cells) > 10
+            assert change != "all moved"
+            continue
         assert verdict.outcome in allowed, f"{change}: {verdict.outcome.value}: {verdict.reason}"
         tried += 1
     assert tried

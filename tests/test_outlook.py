@@ -167,7 +167,7 @@ def test_a_contrast_is_as_uncertain_as_planned(seeds: tuple[int, ...], weights: 
 def test_seeds_make_a_contrast_more_certain_only_as_far_as_they_are_random():
     """From one seed to many, what remains is that of the images, which no seed lessens."""
     one, three, many = (power.expected_contrast((1, -1), (k, k), 1000, (80, 80), 0.6, 0.5) for k in (1, 3, 10**6))
-    bound = 2 * 1e4 * 0.16 / 1000
+    bound = 2 * stats.binomial_sd(80.0, 1000) ** 2
     assert one.variance == pytest.approx(bound * (0.36 + 0.64 * 0.5))
     assert three.variance == pytest.approx(bound * (0.36 / 3 + 0.64 * 0.5))
     assert many.variance == pytest.approx(bound * 0.64 * 0.5, rel=1e-4)
@@ -211,6 +211,8 @@ def test_a_gain_is_one_contrast_and_a_rise_one_for_every_step():
     steps = outlook(increasing(by=1.0), 3, "small", "base", "large")
     assert [o.label for o in steps] == ["base - small", "large - base"]
     dips = {o.label: o for o in outlook(increasing(by=1.0, dip=3.0), 3, "small", "base", "large")}
+    ends = power.expected_contrast((1, -1), (3, 3), 797, (50, 50))  # a line of three has no weight on the second
+    assert dips["line from small to large"].detectable == pytest.approx(ends.detectable(1.0, 0.95), rel=0.01)
     assert dips["base - small"].detectable == pytest.approx(steps[0].detectable - 4, abs=1e-3)
 
 
@@ -222,24 +224,26 @@ def test_every_pair_of_an_equality_is_told():
     assert told[0].detectable == pytest.approx(expected.detectable(2.0, 0.90))
 
 
-def test_an_equality_cannot_pass_where_the_width_of_arms_that_were_seen_is_beyond_the_margin():
+def test_an_equality_of_arms_that_were_seen_must_have_a_power_of_5_percent():
     runs, seen = planned(1, "a", "b"), {"a": 90.0, "b": 91.0}
     assert power.cannot_pass(equivalence(0.5), "gpu", runs) is None  # nothing is known of them
     assert power.cannot_pass(equivalence(0.5), "gpu", runs, seen={"a": 90.0}) is None
     doubt = power.cannot_pass(equivalence(0.5), "gpu", runs, seen=seen)
     assert doubt is not None
     assert doubt.startswith("cannot PASS: a - b has an interval of ±")
-    half = power.expected_contrast((1, -1), (1, 1), 797, (90, 91)).half_width(0.90)
-    for within, possible in ((half - 0.01, False), (half + 0.01, True)):
-        assert (power.cannot_pass(equivalence(within), "gpu", runs, seen=seen) is None) == possible
+    expected = power.expected_contrast((1, -1), (1, 1), 797, (90, 91))
+    for within in (1.5, 2.0, 2.15, 2.2, 2.25, 2.3, 2.5, 4.0):
+        possible = expected.inside(0.0, -within, within, 0.90) >= 0.05
+        assert (power.cannot_pass(equivalence(within), "gpu", runs, seen=seen) is None) == possible, within
 
 
-@pytest.mark.parametrize(("margin", "enough"), [(0.7, True), (0.2, False)])
+@pytest.mark.parametrize(("margin", "enough"), [(0.3, True), (0.2, False)])
 def test_the_seeds_that_would_be_enough_are_named(margin: float, enough: bool):
-    """Three seeds against a number printed with 0.7 points of spread, of 20 runs."""
-    doubt = power.cannot_pass(value(90.0, margin, sd=0.7, printed_runs=20), "gpu", planned(3))
+    """Three seeds against a number printed with 0.5 points of spread, of 10,000 runs."""
+    doubt = power.cannot_pass(value(90.0, margin, sd=0.5, printed_runs=10_000), "gpu", planned(3))
     assert doubt is not None
-    powers = {k: power.expected_value(k, 797, 90.0, 0.7, 20).inside(0, -margin, margin, 0.9) for k in range(3, 31)}
+    powers = {k: power.expected_value(k, 797, 90.0, 0.5, 10_000).inside(0, -margin, margin, 0.9) for k in range(3, 31)}
+    assert powers[3] < 0.05
     first = next((k for k, chance in powers.items() if chance >= 0.8), None)
     assert (first is not None) == enough
     assert doubt.endswith(f"; {first} seeds have a power of 80%" if enough else "; 30 seeds would not be enough")
@@ -247,20 +251,19 @@ def test_the_seeds_that_would_be_enough_are_named(margin: float, enough: bool):
 
 # --- at the edges -------------------------------------------------------------------------------
 
-NO_VARIANCE = pytest.mark.xfail(strict=True, reason="stats.freedom_of_sum: divides by no variance at all")
+NO_VARIANCE = pytest.mark.xfail(strict=True, reason="power: no spread at all, where no digits say how it was rounded")
 
 
-@NO_VARIANCE
+@pytest.mark.parametrize("decimals", [2, pytest.param(None, marks=NO_VARIANCE)])
 @pytest.mark.parametrize("k", [1, 3])
-def test_a_printed_spread_of_zero_can_be_planned_for(k: int):
+def test_a_printed_spread_of_zero_can_be_planned_for(k: int, decimals: int | None):
     """Table 2 of the paper prints 99.74 ± 0.00 for Flowers."""
-    (told,) = outlook(value(99.74, 3.0, sd=0.0, printed_runs=3), k)
+    (told,) = outlook(value(99.74, 3.0, sd=0.0, printed_runs=3, decimals=decimals), k)
     assert told.power is not None
     assert 0 <= told.power <= 1
     assert told.detectable >= 3
 
 
-@NO_VARIANCE
 def test_arms_that_were_seen_without_an_error_can_be_planned_for():
     (told,) = outlook(ordering(), 3, "a", "b", seen={"a": 100.0, "b": 100.0})
     assert told.detectable > 0

@@ -192,8 +192,24 @@ def test_to_be_no_worse_than_a_model_without_room_above_it_shows_nothing():
     arms = {"a": right([98.5, 98.6, 98.7], 5000, who=1), "b": right([98.4, 98.5, 98.6], 5000, who=2)}
     verdict = judged(ordering(by=-2.0), arms)
     assert verdict.outcome is INCONCLUSIVE
-    assert "b has 1.50 points left to 100%, so no better one could have failed it" in verdict.reason
+    assert "b has 1.50 points left to 100%" in verdict.reason
     assert judged(ordering(by=-1.0), arms).outcome is PASS
+
+
+def test_a_shortfall_of_half_the_way_to_chance_shows_nothing():
+    """45% is 35 points above chance: 17 may be missing, 18 may not."""
+    arms = {"a": right([42, 42.1, 42.2], 5000, who=1), "b": right([45, 45.1, 45.2], 5000, who=2)}
+    verdict = judged(ordering(by=-18.0), arms)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "has over chance, 10.00" in verdict.reason
+    assert judged(ordering(by=-17.0), arms).outcome is PASS
+
+
+def test_one_model_under_two_names_is_not_no_worse_than_itself():
+    same = right([80])
+    verdict = judged(ordering(by=-2.0), {"a": same, "b": same})
+    assert verdict.outcome is INCONCLUSIVE
+    assert "exactly the same images" in verdict.reason
 
 
 def test_an_arm_that_guesses_is_no_worse_than_nothing():
@@ -272,7 +288,12 @@ def test_with_dips_the_least_gain_is_asked_of_the_whole_line():
     assert judged(increasing(20), rising(40, 50, 80, arms=("small", "base", "large"))).outcome is FAIL  # of every step
 
 
-@pytest.mark.parametrize("number", [3, 4, 5])
+STEEP = pytest.mark.xfail(
+    strict=True, reason="rules._forced: the line is not the whole of a rise, whose steps a perfect first arm would fail"
+)
+
+
+@pytest.mark.parametrize("number", [3, 4, pytest.param(5, marks=STEEP)])
 def test_the_first_arm_of_a_line_may_guess(number: int):
     """It is the last that must be above chance to have risen."""
     arms = rising(10, 30, 50, 70, 90)
@@ -346,8 +367,11 @@ def test_the_p_value_of_an_order_is_two_sided_and_no_smaller_than_mcnemars():
     both_ways = made({"a": np.arange(1000)[None] < 561, "b": (np.arange(1000)[None] + 39) % 1000 < 539})
     f = rules.gap("a - b", {"a": 1, "b": -1}, 0.0, both_ways, ("a", "b"))
     assert f.p == pytest.approx(mcnemar([[500, 61], [39, 400]], exact=True).pvalue)
-    away = rules.gap("a - b", {"a": 1, "b": -1}, 1.0, arms, ("a", "b"))  # McNemar says nothing of one point
-    assert away.p == pytest.approx(2 * scipy.stats.norm.sf((estimate.centre - 1) / estimate.se))
+    beyond = rules.gap("a - b", {"a": 1, "b": -1}, 1.0, arms, ("a", "b"))
+    assert beyond.p == pytest.approx(2 * scipy.stats.norm.sf((estimate.centre - 1) / estimate.se))
+    shortfall = rules.gap("a - b", {"a": 1, "b": -1}, -1.0, both_ways, ("a", "b"))  # without McNemar
+    _, estimate = stats.contrast([arm.correct for arm in both_ways.values() if arm.correct is not None], [1, -1])
+    assert shortfall.p == pytest.approx(2 * scipy.stats.norm.sf((estimate.centre + 1) / estimate.se))
     several = rules.gap("a - b", {"a": 1, "b": -1}, 9.0, made(APART), ("a", "b"))
     _, estimate = stats.contrast([HIGH, LOW], [1, -1])
     x = (estimate.centre - 9) / estimate.se
@@ -356,7 +380,9 @@ def test_the_p_value_of_an_order_is_two_sided_and_no_smaller_than_mcnemars():
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(-2, 2), min_size=2, max_size=4, unique=True), st.floats(-2, 2))
+@given(
+    st.lists(st.integers(-2000, 2000).map(lambda x: x / 1000), min_size=2, max_size=4, unique=True), st.floats(-2, 2)
+)
 def test_the_p_value_of_a_measure_is_scipys_t_test(values: list[float], edge: float):
     arm = Arm.of(right([80, 81, 82, 83][: len(values)]), num_classes=10)
     arm.measures["attention_low_max"].extend(values)  # type: ignore[attr-defined]
@@ -380,7 +406,7 @@ def with_p(outcome: Outcome, *ps: tuple[float | None, float | None]) -> Verdict:
 def test_all_findings_must_hold_and_one_is_enough_against():
     several = with_p(FAIL, (0.03, 0.9), (0.9, 0.01), (0.01, 0.8))
     assert (several.p, several.p_against) == (0.9, pytest.approx(0.03))
-    assert with_p(FAIL, *[(0.5, 0.6)] * 3).p_against == 1.0
+    assert with_p(FAIL, *[(0.5, 0.6)] * 3).p_against == pytest.approx(0.6)  # Simes: all of them a little
     assert (with_p(PASS, (0.02, 0.4)).p, with_p(PASS, (0.02, 0.4)).p_against) == (0.02, 0.4)
 
 
@@ -396,7 +422,51 @@ def test_p_values_of_a_verdict_are_those_of_its_findings():
     three = {name: right([p] * 3, 5000, who=i) for i, (name, p) in enumerate((("a", 80), ("b", 80.5), ("c", 82)))}
     verdict = judged(equivalence(2.5, ("a", "b", "c")), three)
     for_it, against = ([getattr(f, p) for f in verdict.findings] for p in ("p", "p_against"))
-    assert (verdict.p, verdict.p_against) == (max(for_it), min(1.0, 3 * min(against)))
+    assert (verdict.p, verdict.p_against) == (max(for_it), stats.simes(against))
+
+
+# --- what accuracies and printed digits can be --------------------------------------------------
+
+
+def test_a_printed_spread_is_at_least_half_its_last_digit():
+    for sd, decimals, expected in ((0.0, 2, 0.005), (0.02, 2, 0.02), (0.0, None, 0.0), (None, 2, None), (0.3, 0, 0.5)):
+        assert rules.printed_sd(Cell(value=90.0, sd=sd, decimals=decimals)) == expected
+    check, arm = ValueCheck(arm="ours", margin=1.0), Arm((90.0,), 10_000, num_classes=10)
+    rounded, plain = (
+        rules.accuracy("top1", check, Cell(value=90.0, sd=sd, runs=3, decimals=0), arm).deciding for sd in (0.3, 0.5)
+    )
+    assert rounded == plain
+
+
+def test_no_interval_reaches_beyond_what_accuracies_can_be():
+    """Three seeds far apart, near 100%."""
+    far = {"a": right([60, 90, 99.5], who=1), "b": right([12, 30, 70], who=2)}
+    arms = made(far)
+    f = rules.gap("a - b", {"a": 1, "b": -1}, 0.0, arms, ("a", "b"))
+    assert f.interval is not None
+    assert -100 < f.interval.low < f.interval.high == 100
+    f = rules.equal("a", "b", 5.0, arms, reference=10.0)
+    assert f.interval is not None
+    assert f.interval.high <= 90
+    f = rules.accuracy("top1", ValueCheck(arm="a", margin=5), Cell(value=98.0), arms["a"])
+    assert f.interval is not None
+    assert f.deciding is not None
+    assert (f.interval.low >= 0, f.interval.high, f.deciding.high) == (True, 100, 2)
+
+
+def test_a_difference_that_accuracies_cannot_have_is_told_as_none():
+    arms = made({"a": right([20, 90], who=1), "b": right([30, 80], who=2)})
+    assert rules.gap("a - b", {"a": 1, "b": -1}, 0.0, arms, ("a", "b")).detectable is None
+    assert rules.equal("a", "b", 5.0, arms).detectable is None
+    assert rules.accuracy("top1", ValueCheck(arm="a", margin=5), Cell(value=50.0), arms["a"]).detectable is None
+
+
+def test_seeds_that_give_one_value_of_a_measure_have_no_interval():
+    arm = Arm.of(right([80, 81, 82]), num_classes=10)
+    arm.measures["attention_low_max"].extend([0.5, 0.5, 0.5])  # type: ignore[attr-defined]
+    f = rules._bound(Bound.model_validate({"arm": "a", "metric": "attention_low_max", "above": 0.1}), arm)
+    assert (f.outcome, f.interval, f.p) == (INCONCLUSIVE, None, None)
+    assert "Seeds that all agree have none" in f.decides
 
 
 # --- many claims --------------------------------------------------------------------------------
@@ -433,7 +503,7 @@ def test_a_claim_that_a_rule_kept_from_deciding_counts_in_the_family_and_is_not_
     assert verdict.holm([clear]) == [(0.01, 1.0)]
     refuted = with_p(FAIL, (1.0, 0.02))
     assert verdict.holm([refuted, with_p(EXCEEDS, (1.0, 0.03)), with_p(INCONCLUSIVE, (1.0, 0.001))]) == [
-        (1.0, pytest.approx(0.06)), (1.0, pytest.approx(0.06)), (1.0, None)
+        (1.0, pytest.approx(0.06)), (1.0, pytest.approx(0.06)), (1.0, 1.0)
     ]  # fmt: skip
 
 

@@ -317,7 +317,7 @@ def test_a_rise_reversed_falls():
 
 
 def test_a_rise_with_one_step_down_would_pass_had_less_been_asked_for():
-    e = examined(increasing(by=2.0), arms(small=40.0, base=70.0, large=50.0))
+    e = examined(increasing(by=2.0), arms(small=40.0, base=70.0, large=62.0))
     assert e.verdict.outcome is FAIL
     assert e.reversed is not None
     assert e.reversed.outcome is FAIL

@@ -749,6 +749,12 @@ def test_holm_is_that_of_statsmodels(ps: list[float]):
     assert stats.holm(ps) == pytest.approx(multipletests(ps, method="holm")[1].tolist())
 
 
+@settings(deadline=None, max_examples=20)
+@given(p_values)
+def test_simes_is_the_smallest_p_value_that_benjamini_and_hochberg_adjust(ps: list[float]):
+    assert stats.simes(ps) == pytest.approx(min(multipletests(ps, method="fdr_bh")[1]))
+
+
 @given(p_values.filter(lambda ps: len(ps) <= 6))
 def test_holm_is_bonferroni_within_every_set_of_claims(ps: list[float]):
     """Closed testing: a claim counts if every set of claims that holds it has a p-value small for its size."""

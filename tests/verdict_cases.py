@@ -48,11 +48,11 @@ def trained(arm: str, rows: Bools, **change: Any) -> list[Measured]:
     Args:
         change: fields of the results that differ from what fits the rows, or `ids` or `labels` of the predictions.
     """
-    n = rows.shape[1]
-    ids, labels = change.pop("ids", np.arange(n)), change.pop("labels", np.arange(n) % CLASSES)
+    n, classes = rows.shape[1], change.get("num_classes", CLASSES)
+    ids, labels = change.pop("ids", np.arange(n)), change.pop("labels", np.arange(n) % classes)
     measured = []
     for seed, row in enumerate(rows):
-        wrong = (labels + 1 + np.arange(n) % (CLASSES - 1)) % CLASSES  # any other class
+        wrong = (labels + 1 + np.arange(n) % (classes - 1)) % classes  # any other class
         fields: dict[str, Any] = {
             "n": n,
             "correct": int(row.sum()),

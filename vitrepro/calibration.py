@@ -7,6 +7,7 @@ judge stored runs, and counts how often the outcome was wrong and how often an i
 
 from __future__ import annotations
 
+import itertools
 import math
 import multiprocessing
 from collections import Counter
@@ -22,8 +23,9 @@ from vitrepro import power, rules, stats
 from vitrepro.arrays import Bools, Floats
 from vitrepro.randomness import derive
 from vitrepro.rules import POWER, Arm, Finding, Outcome
-from vitrepro.spec import Cell, ValueCheck
+from vitrepro.spec import Cell, Claim, Comparison, OrderingExpect, ValueCheck
 from vitrepro.stats import Interval
+from vitrepro.verdict import Verdict, weigh
 
 SEEDS = (1, 3, 5)
 SIZES = (500, 2_000, 3_669, 10_000)
@@ -123,8 +125,8 @@ class Tally:
     covered: dict[str, tuple[int, int, float, bool]] = field(default_factory=dict)
     predicted: float | None = None
 
-    def saw(self, condition: str, finding: Finding) -> None:
-        self.outcomes.setdefault(condition, Counter())[finding.outcome] += 1
+    def saw(self, condition: str, found: Finding | Verdict) -> None:
+        self.outcomes.setdefault(condition, Counter())[found.outcome] += 1
 
     def held(self, what: str, interval: Interval | None, truth: float) -> None:
         if interval is not None:
@@ -265,6 +267,28 @@ def _equality(study: Study, rng: np.random.Generator) -> Tally:
     return tally
 
 
+def _six_orderings(study: Study, rng: np.random.Generator) -> Tally:
+    """Six comparisons of four equal arms in one claim, each verdict as a whole: one of many may not refute it."""
+    s, tally = study, Tally(study.kind, study.seeds, study.n)
+    for arms in _arms(s, rng, (ARM,) * 4):
+        found = weigh(_CLAIM, _PAIRS, arms, scale=None, fidelity=None, registered_seeds=s.seeds)
+        tally.saw("margin", found)
+        tally.saw("zero", found)
+    return tally
+
+
+_PAIRS = OrderingExpect(all=tuple(Comparison(greater=a, than=b) for a, b in itertools.combinations("abcd", 2)))
+_CLAIM = Claim.model_validate(
+    {
+        "id": "simulated/arms",
+        "source": {"paper": "a simulation", "where": "here"},
+        "kind": "ordering",
+        "statement": "Each arm is better than the next.",
+        "scales": {"cpu": {"infeasible": "simulated"}},
+    }
+)
+
+
 def _reevaluation(study: Study, rng: np.random.Generator) -> Tally:
     """The same weights evaluated again, by other arithmetic, or with a fault that is just too large to accept."""
     s, tally = study, Tally(study.kind, study.seeds, study.n)
@@ -298,6 +322,7 @@ STUDIES: Mapping[str, Callable[[Study, np.random.Generator], Tally]] = {
     "ordering, gap of 1": partial(_gap, by=1.0),
     "interaction": _interaction,
     "equality": _equality,
+    "six orderings": _six_orderings,
     "re-evaluation": _reevaluation,
 }
 

@@ -33,6 +33,7 @@ from vitrepro.spec import (
 )
 from vitrepro.verdict import Verdict, weigh
 
+MOST_SEEDS = 1_000
 REEVALUATION = 0.1  # margin in points for the same weights evaluated again, where the claim states none
 CLASSES: dict[str, int] = {name: d.num_classes for name, d in DATASETS.items()}
 CLASSES |= {"imagenet": 1000, "imagenet-real": 1000}
@@ -73,6 +74,8 @@ def from_claim(source: Claim, target: Claim) -> tuple[dict[str, Given], dict[str
     """
     theirs = source.reported.cells if source.reported else {}
     ours = target.reported.cells if target.reported else {}
+    if source.id == target.id:
+        raise UsageError(f"--from {source.id}: a claim's own numbers say nothing of it")
     shared = [name for name in theirs if name in ours]
     if not shared:
         raise UsageError(
@@ -173,6 +176,11 @@ def _margin(claim: Claim, cell: str, asked: Asked, entry: Scale | None) -> tuple
     """
     assert claim.reported is not None
     same = asked.same_weights or claim.reported.is_evaluated(cell)
+    reported = claim.reported.cells[cell]
+    if same and (reported.sd is not None or (reported.runs or 1) > 1):
+        raise UsageError(
+            f"--same-weights: {cell} is reported as a mean of several runs, which no one set of weights has"
+        )
     expect = entry.expect if entry is not None else None
     stated = expect.cells.get(cell) if isinstance(expect, ValueExpect) else None
     registered = stated if stated is not None and stated.same_weights == same else None
@@ -339,6 +347,8 @@ def _spread(accuracies: tuple[float, ...], asked: Asked) -> tuple[float, ...]:
         return accuracies
     if asked.seeds is not None and asked.sd is None and asked.seeds == len(accuracies):
         return accuracies
+    if asked.seeds is not None and asked.seeds > MOST_SEEDS:
+        raise UsageError(f"--seeds {asked.seeds}: at most {MOST_SEEDS:,}")
     if len(accuracies) != 1 or asked.seeds is None or asked.sd is None or asked.seeds < 2:
         raise UsageError(
             "--seeds 3 --sd 0.05 say that one accuracy is the mean of three runs with this standard deviation; give "
@@ -347,4 +357,9 @@ def _spread(accuracies: tuple[float, ...], asked: Asked) -> tuple[float, ...]:
     if not (math.isfinite(asked.sd) and asked.sd >= 0):
         raise UsageError(f"--sd {asked.sd:g}: a standard deviation in points is 0 or more")
     steps = np.arange(asked.seeds) - (asked.seeds - 1) / 2
-    return tuple((accuracies[0] + asked.sd * steps / steps.std(ddof=1)).tolist())
+    spread = accuracies[0] + asked.sd * steps / steps.std(ddof=1)
+    if spread.min() < 0 or spread.max() > 100:
+        raise UsageError(
+            f"--sd {asked.sd:g}: runs that vary so much around {accuracies[0]:g} would not stay within 0 and 100"
+        )
+    return tuple(spread.tolist())

@@ -101,11 +101,18 @@ def read(name: str, files: Sequence[Path], n: int | None) -> tuple[Bools, int]:
     Raises:
         UsageError: a file that cannot be read, or predictions that are not of every image once.
     """
-    rows, labels = [], []
+    rows: list[Bools] = []
+    labels: list[Ints] = []
+    contents: dict[bytes, Path] = {}
     for path in files:
         ids, correct, truth = _table(path)
         _complete(path, ids, n or len(ids), name)
         order = np.argsort(ids)
+        twin = contents.setdefault(correct[order].tobytes(), path)
+        if len(contents) == len(rows):
+            raise UsageError(
+                f"{path}: right on exactly the images of {twin}; one run given twice is no second seed of {name}"
+            )
         rows.append(correct[order])
         if truth is not None:
             labels.append(truth[order])
@@ -122,7 +129,7 @@ def read(name: str, files: Sequence[Path], n: int | None) -> tuple[Bools, int]:
     if len({len(row) for row in rows}) > 1:
         sizes = ", ".join(f"{path} {len(row):,}" for path, row in zip(files, rows, strict=True))
         raise UsageError(f"{name}: files of different numbers of images: {sizes}")
-    return np.stack(rows), int(np.bincount(labels[0]).max()) if labels else 0
+    return np.stack(rows), int(np.unique(labels[0], return_counts=True)[1].max()) if labels else 0
 
 
 def _complete(path: Path, ids: Ints, n: int, name: str) -> None:
@@ -185,8 +192,10 @@ def _integers(path: Path, reader: csv.DictReader[str], wanted: Sequence[str]) ->
         numbers = []
         for column in wanted:
             text = (row[column] or "").strip()
-            if not (text.isascii() and text.isdigit() and len(text) < 18):
-                raise UsageError(f"{path}:{reader.line_num}: {column} is {text!r}, expected a whole number from 0 on")
+            if not (text.isascii() and text.isdigit() and len(text) < 10):
+                raise UsageError(
+                    f"{path}:{reader.line_num}: {column} is {text!r}, expected a whole number below a billion"
+                )
             numbers.append(int(text))
         yield numbers
 
@@ -194,6 +203,10 @@ def _integers(path: Path, reader: csv.DictReader[str], wanted: Sequence[str]) ->
 def check_same_labels(named: Mapping[str, Given]) -> None:
     """Files of different arms must be of the same images, as far as their labels tell."""
     first: tuple[Path, Ints] | None = None
+    paths = [path.resolve() for given in named.values() for path in given.files]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is given twice; one run is no other arm")
     for given in named.values():
         for path in given.files[:1]:
             ids, _, labels = _table(path)

@@ -7,6 +7,7 @@ are integrated over these chi squares and use the very intervals of `rules`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from vitrepro import stats
 from vitrepro.arrays import Floats
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
-from vitrepro.rules import POWER, TOP1
+from vitrepro.rules import POWER, TOP1, line, printed_sd
 from vitrepro.spec import (
     Bound,
     Claim,
@@ -31,6 +32,7 @@ from vitrepro.spec import (
 
 SPREAD = 0.8  # sd over seeds as a share of the binomial bound, unless something tells; fine-tuning has 0.13 to 0.81
 SHARED = 0.6  # correlation over images of two arms' chances of being right, unless something tells
+HOPELESS = 0.05  # a power to PASS below which runs are not worth their time
 _DRAWS = 512  # of the chi squares; a power of two, as Sobol points want
 
 
@@ -146,8 +148,7 @@ def expected_contrast(
         spread: sd over seeds as a share of the binomial bound, by which images' chances of being right are as uneven.
         shared: correlation over images of two arms' chances.
     """
-    p = np.asarray(accuracies) / 100
-    bound = 1e4 * p * (1 - p) / n
+    bound = np.array([stats.binomial_sd(a, n) ** 2 for a in accuracies])
     w, k = np.asarray(weights, float), np.asarray(seeds)
     own = w**2 * spread**2 * bound / k
     uneven = w * np.sqrt((1 - spread**2) * bound)  # sd over images of each arm's chances, by the root of n
@@ -171,6 +172,7 @@ class Outlook:
             power depends on how large it is.
         detectable: the true difference told with a probability of 80%: as PASS for a gap, as FAIL for a value or an
             equality.
+        edge: the margin or the gap asked for.
         doubt: why no PASS can be expected, or None.
         assumed: it rests on an accuracy of 50%, since none is known.
     """
@@ -178,6 +180,7 @@ class Outlook:
     label: str
     power: float | None
     detectable: float
+    edge: float
     doubt: str | None = None
     assumed: bool = False
 
@@ -216,24 +219,25 @@ def _outlook(claim: Claim, expect: Expect, runs: Sequence[Run], seen: Mapping[st
         detectable = contrast(weights).detectable(by, 0.95)
         most = 100.0 * sum(w for w in weights.values() if w > 0)
         doubt = f"{label} would have to be above {detectable:.2f} points" if detectable >= most else None
-        return Outlook(label, None, detectable, doubt, assumed=not set(weights) <= set(seen))
+        return Outlook(label, None, detectable, by, doubt, assumed=not set(weights) <= set(seen))
 
     match expect:
         case ValueExpect() if claim.reported is not None:
             for name, check in expect.cells.items():
                 cell = claim.reported.cells[name]
-                k, n = planned[check.arm], recipes[check.arm].test_size
-                expected = partial(expected_value, n=n, accuracy=cell.value, sd=cell.sd, runs=cell.runs)
+                k, n, at_least = planned[check.arm], recipes[check.arm].test_size, check.direction == "at_least"
+                expected = partial(expected_value, n=n, accuracy=cell.value, sd=printed_sd(cell), runs=cell.runs)
                 made = expected(k)
-                half, at_least = made.half_width(0.90), check.direction == "at_least"
-                doubt = None
-                if half >= check.margin and not at_least:  # a better one makes up for any width
-                    doubt = (
-                        f"{name} with {k} seed{'s' if k > 1 else ''} has an interval of ±{half:.2f}, the margin is "
-                        f"{check.margin:g}{_enough(expected, check.margin)}"
-                    )
                 power = made.inside(0.0, -check.margin, math.inf if at_least else check.margin, 0.90)
-                yield Outlook(name, power, -made.detectable(-check.margin, 0.90, below=True), doubt)
+                doubt = None
+                if power < HOPELESS and not at_least:  # a better one makes up for any width
+                    half, seeds = made.half_width(0.90), f"{k} seed{'s' if k > 1 else ''}"
+                    doubt = (
+                        f"{name} with {seeds} has an interval of ±{half:.2f}, the margin is {check.margin:g}"
+                        f"{_enough(expected, check.margin)}"
+                    )
+                told = -made.detectable(-check.margin, 0.90, below=True)
+                yield Outlook(name, power, told, check.margin, doubt)
         case OrderingExpect():
             for c in expect.all:
                 if not isinstance(c, Bound) and c.metric == TOP1:
@@ -246,20 +250,22 @@ def _outlook(claim: Claim, expect: Expect, runs: Sequence[Run], seen: Mapping[st
             yield gap(label, {high: 1, low: -1, other_high: -1, other_low: 1}, expect.by)
         case TrendExpect():
             assert expect.increasing
+            if expect.dip is not None:
+                yield gap(*line(expect.increasing), expect.by)
             least = expect.by if expect.dip is None else -expect.dip
-            for a, b in zip(expect.increasing, expect.increasing[1:], strict=False):
+            for a, b in itertools.pairwise(expect.increasing):
                 yield gap(f"{b} - {a}", {b: 1, a: -1}, least)
         case EquivalenceExpect():
             for i, a in enumerate(expect.equal):
                 for b in expect.equal[i + 1 :]:
                     made = contrast({a: 1, b: -1})
-                    half, within = made.half_width(0.90), expect.within
-                    doubt = None
-                    if half >= within and {a, b} <= set(seen):
-                        doubt = f"{a} - {b} has an interval of ±{half:.2f}, the margin is {within:g}"
+                    within, assumed = expect.within, not {a, b} <= set(seen)
                     power = made.inside(0.0, -within, within, 0.90)
-                    assumed = not {a, b} <= set(seen)
-                    yield Outlook(f"{a} - {b}", power, made.detectable(within, 0.90), doubt, assumed)
+                    doubt = None
+                    if power < HOPELESS and not assumed:
+                        half = made.half_width(0.90)
+                        doubt = f"{a} - {b} has an interval of ±{half:.2f}, the margin is {within:g}"
+                    yield Outlook(f"{a} - {b}", power, made.detectable(within, 0.90), within, doubt, assumed)
 
 
 def _enough(expected: Callable[[int], Expected], margin: float) -> str:
@@ -279,8 +285,8 @@ def cannot_pass(
 ) -> str | None:
     """Why runs such as these cannot be expected to PASS, or None.
 
-    Half the interval that is expected must be smaller than the margin; measures of models need a spread, so two seeds;
-    and what `judge` caps whatever comes out (fewer seeds, part of the test set, a changed recipe) cannot PASS either.
+    A value or an equality must have a power of 5%; measures of models need a spread, so two seeds; and what `judge`
+    caps whatever comes out (fewer seeds, part of the test set, a changed recipe) cannot PASS either.
     """
     entry = claim.scales.entries().get(scale_name or "")
     if entry is None or entry.expect is None:

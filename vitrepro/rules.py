@@ -273,7 +273,8 @@ def evaluated(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
         f"{'is' if where == 'within' else 'are'} {where} the tolerance of {tolerance:.4g} images, so {outcome.value}."
     )
     slack = min(abs(abs(a) - tolerance) for a in apart) * 100 / n
-    accepted = (-check.margin, np.inf if check.direction == "at_least" else check.margin)
+    edge = tolerance * 100 / n
+    accepted = (-edge, np.inf if check.direction == "at_least" else edge)
     made = Finding(
         name, outcome, mean, None, cell.value, check.margin, measures, decides, slack, "count", accepted=accepted
     )
@@ -283,8 +284,8 @@ def evaluated(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
 def accuracy(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
     """Our training runs against a reported accuracy, by equivalence or non-inferiority."""
     n, accuracies, mean, margin = arm.n, arm.accuracies, arm.mean, check.margin
-    estimate = stats.difference(accuracies, n, cell.value, cell.sd, cell.runs)
-    i = estimate.interval(0.90)
+    estimate = stats.difference(accuracies, n, cell.value, printed_sd(cell), cell.runs)
+    i = _possible(estimate.interval(0.90), -cell.value, 100 - cell.value)
     p_low, p_high = estimate.p_above(-margin), estimate.p_below(margin)
     at_least = check.direction == "at_least"
     if i.low > -margin and (at_least or i.high < margin):
@@ -293,19 +294,21 @@ def accuracy(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
         outcome = Outcome.FAIL
     else:
         outcome = Outcome.EXCEEDS if i.low > margin and not at_least else Outcome.INCONCLUSIVE
-    shown = stats.t_interval(accuracies) if len(accuracies) >= 3 else stats.wilson(round(mean / 100 * n), n)
+    over_images = stats.wilson(round(mean / 100 * n), n)
+    shown = _possible(stats.t_interval(accuracies), 0, 100) if len(accuracies) >= 3 else over_images
     where = {
         Outcome.PASS: "above the lower margin" if at_least else "inside the margin",
-        Outcome.FAIL: "below the margin",
+        Outcome.FAIL: "below the lower margin",
         Outcome.EXCEEDS: "above the margin",
         Outcome.INCONCLUSIVE: "across the edge of the margin",
     }[outcome]
+    signed = f"{-margin:g}" if "lower" in where else f"{margin:g}"
     seeds = f"{arm.seeds} seed{'s' if arm.seeds > 1 else ''}"
     measures = (
         f"{name}: ours {mean:.2f} ({shown.low:.2f} to {shown.high:.2f}, {seeds}) lies "
         f"{_apart(mean - cell.value)} the reported {_reported(cell)}."
     )
-    decides = f"The 90% interval of the difference, {_interval(i)}, is {where} of {margin:g}, so {outcome.value}."
+    decides = f"The 90% interval of the difference, {_interval(i)}, is {where} of {signed}, so {outcome.value}."
     edges = (-margin,) if at_least else (-margin, margin)
     against = [estimate.p_below(-margin)] if at_least else [estimate.p_below(-margin), estimate.p_above(margin)]
     made = Finding(
@@ -324,9 +327,16 @@ def accuracy(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
         p=p_low if at_least else max(p_low, p_high),
         p_against=min(against),
         power=_power_inside(estimate, margin, two_sided=not at_least),
-        detectable=margin + _reach(estimate, 0.95),
+        detectable=_within(margin + _reach(estimate, 0.95), 100),
     )
     return made if outcome is not Outcome.PASS or arm.learned else made.but("ours is not above chance")
+
+
+def printed_sd(cell: Cell) -> float | None:
+    """The deviation printed with a number, but at least half its last digit: ± 0.00 is not certainty."""
+    if cell.sd is None or cell.decimals is None:
+        return cell.sd
+    return max(cell.sd, 0.5 * 10.0**-cell.decimals)
 
 
 def _reported(cell: Cell) -> str:
@@ -336,7 +346,9 @@ def _reported(cell: Cell) -> str:
 
 
 def _apart(difference: float) -> str:
-    return f"{abs(difference):.2f} {'below' if difference < 0 else 'above'}"
+    """How far one number lies from another, in words that go before it."""
+    shown = f"{abs(difference):.2f}"
+    return "on" if float(shown) == 0 else f"{shown} {'below' if difference < 0 else 'above'}"
 
 
 def _interval(i: Interval, digits: int = 2) -> str:
@@ -359,6 +371,16 @@ def _reach(estimate: Estimate, share: float) -> float:
     return (estimate.quantile(share) + estimate.quantile(POWER)) * estimate.se
 
 
+def _possible(i: Interval, low: float, high: float) -> Interval:
+    """The part of an interval that accuracies between 0 and 100% can have."""
+    return replace(i, low=max(i.low, low), high=min(i.high, high))
+
+
+def _within(detectable: float, most: float) -> float | None:
+    """None where nothing so large is possible, so that no difference could have been told."""
+    return detectable if detectable <= most else None
+
+
 # --- arms among themselves ----------------------------------------------------------------------
 
 
@@ -379,23 +401,26 @@ def gap(
     rivals: tuple[str, str],
     *,
     interaction: bool = False,
+    step: bool = False,
 ) -> Finding:
     """Whether a contrast is above `by`, which is negative where it may fall short by so much.
 
     Args:
         rivals: the arm that must be high for it, and the one that must not.
         interaction: it compares two gains.
+        step: it is one of a rise, which as a whole can fail where this one cannot.
     """
     used = [arms[name] for name in weights]
     difference, estimate = difference_of(weights, arms)
-    i = estimate.interval(0.95)
+    most = 100 * sum(w for w in weights.values() if w > 0)
+    i = _possible(estimate.interval(0.95), -most, most)
     first, second = used[0].correct, used[1].correct
-    pair = len(used) == 2 and used[0].seeds == used[1].seeds == 1
+    pair = len(used) == 2 and used[0].seeds == used[1].seeds == 1 and by >= 0
     mcnemar = stats.mcnemar(first[0], second[0]) if pair and first is not None and second is not None else None
-    differ = mcnemar is None or by != 0 or mcnemar < ALPHA
+    differ = mcnemar is None or mcnemar < ALPHA
     if i.low > by and differ:
         outcome = Outcome.PASS
-    elif i.high < by and differ:
+    elif i.high < by and (differ or by > 0):
         outcome = Outcome.FAIL
     else:
         outcome = Outcome.INCONCLUSIVE
@@ -408,7 +433,7 @@ def gap(
     )
     test = f" (exact McNemar p = {mcnemar:.2g})" if mcnemar is not None else ""
     decides = f"The 95% interval, {_interval(i)}, is {where} {edge}{test}, so {outcome.value}."
-    also = [mcnemar] if mcnemar is not None and by == 0 else []
+    also = [mcnemar] if mcnemar is not None else []
     made = Finding(
         label,
         outcome,
@@ -423,27 +448,47 @@ def gap(
         deciding=i,
         accepted=(by, np.inf),
         p=max([min(1.0, 2 * estimate.p_above(by)), *also]),
-        p_against=max([min(1.0, 2 * estimate.p_below(by)), *also]),
-        detectable=by + _reach(estimate, 0.975),
+        p_against=max([min(1.0, 2 * estimate.p_below(by)), *(also if by == 0 else [])]),
+        detectable=_within(by + _reach(estimate, 0.975), most),
     )
-    forced = _forced(made, rivals, arms, interaction=interaction)
+    forced = _forced(made, weights, rivals, arms, interaction=interaction, step=step)
     return made.but(forced) if forced else made
 
 
-def _forced(f: Finding, rivals: tuple[str, str], arms: Mapping[str, Arm], *, interaction: bool) -> str | None:
+def _forced(
+    f: Finding,
+    weights: Mapping[str, float],
+    rivals: tuple[str, str],
+    arms: Mapping[str, Arm],
+    *,
+    interaction: bool,
+    step: bool,
+) -> str | None:
     """Why a gap could not have come out otherwise, if so."""
     winner, other = (arms[name] for name in rivals)
     must_learn = rivals if interaction else rivals[:1]  # to gain less than another arm, one must gain at all
     guessing = [name for name in must_learn if not arms[name].learned]
     assert f.interval is not None
+    left, room = 100 - other.mean, 100 - winner.mean
     if f.outcome is Outcome.PASS and guessing:
         return f"{guessing[0]} is not above chance"
-    if f.outcome is Outcome.PASS and f.measured - (100 - other.mean) > f.bound:
-        return f"{rivals[1]} has {100 - other.mean:.2f} points left to 100%, so no better one could have failed it"
-    reversed_ = f.interval.high < 0
-    if f.outcome is Outcome.FAIL and f.measured + (100 - winner.mean) < (min(0.0, f.bound) if reversed_ else f.bound):
-        return f"{rivals[0]} has {100 - winner.mean:.2f} points left to 100%, so no better one could have passed"
+    if f.outcome is Outcome.PASS and f.bound < 0 and not step:
+        empty = _empty_shortfall(winner, other, -f.bound)
+        if empty:
+            return empty
+    if f.outcome is Outcome.PASS and not step and f.measured - abs(weights[rivals[1]]) * left > f.bound:
+        return f"{rivals[1]} has {left:.2f} points left to 100%: even without an error it could not have made this fail"
+    edge = min(0.0, f.bound) if f.interval.high < 0 else f.bound  # a reversed order is refuted all the same
+    if f.outcome is Outcome.FAIL and f.measured + abs(weights[rivals[0]]) * room < edge:
+        return f"{rivals[0]} has {room:.2f} points left to 100%: even without an error it could not have passed"
     return None
+
+
+def _empty_shortfall(winner: Arm, other: Arm, by: float) -> str | None:
+    """Why being no worse by so much shows nothing, if so: a guess, or the other model itself, would be as good."""
+    if other.mean - other.chance <= 2 * by:
+        return f"{by:g} points are not below half of what the other arm has over chance, {other.chance:.2f}"
+    return _SAME if _one_model(winner, other) else None
 
 
 def _rise(expect: TrendExpect, arms: Mapping[str, Arm]) -> Iterator[Finding]:
@@ -455,12 +500,16 @@ def _rise(expect: TrendExpect, arms: Mapping[str, Arm]) -> Iterator[Finding]:
         for a, b in steps:
             yield gap(f"{b} - {a}", {b: 1, a: -1}, expect.by, arms, (b, a))
         return
-    x = np.arange(len(names)) - (len(names) - 1) / 2
-    slope = (len(names) - 1) * x / (x @ x)  # of the least squares line, from its first to its last arm
-    label = f"line from {names[0]} to {names[-1]}"
-    yield gap(label, dict(zip(names, slope.tolist(), strict=True)), expect.by, arms, (names[-1], names[0]))
+    yield gap(*line(names), expect.by, arms, (names[-1], names[0]))
     for a, b in steps:
-        yield gap(f"{b} - {a}", {b: 1, a: -1}, -expect.dip, arms, (b, a))
+        yield gap(f"{b} - {a}", {b: 1, a: -1}, -expect.dip, arms, (b, a), step=True)
+
+
+def line(names: Sequence[str]) -> tuple[str, dict[str, float]]:
+    """Label and weights of the rise of the least squares line through arms, from its first to its last."""
+    x = np.arange(len(names)) - (len(names) - 1) / 2
+    slope = (len(names) - 1) * x / (x @ x)
+    return f"line from {names[0]} to {names[-1]}", dict(zip(names, slope.tolist(), strict=True))
 
 
 def equal(a: str, b: str, within: float, arms: Mapping[str, Arm], reference: float = 0.0) -> Finding:
@@ -468,7 +517,7 @@ def equal(a: str, b: str, within: float, arms: Mapping[str, Arm], reference: flo
     first, second = arms[a], arms[b]
     difference, raw = difference_of({a: 1, b: -1}, arms)
     estimate = replace(raw, centre=raw.centre - reference)
-    i = estimate.interval(0.90)
+    i = _possible(estimate.interval(0.90), -100 - reference, 100 - reference)
     if -within < i.low and i.high < within:
         outcome, where = Outcome.PASS, "inside"
     elif i.low > within or i.high < -within:
@@ -497,7 +546,7 @@ def equal(a: str, b: str, within: float, arms: Mapping[str, Arm], reference: flo
         p=max(estimate.p_above(-within), estimate.p_below(within)),
         p_against=min(estimate.p_below(-within), estimate.p_above(within)),
         power=_power_inside(estimate, within, two_sided=True),
-        detectable=within + _reach(estimate, 0.95),
+        detectable=_within(within + _reach(estimate, 0.95), 100),
     )
     empty = _empty_equality(first, second, within) if outcome is Outcome.PASS else None
     return made.but(empty) if empty else made
@@ -512,10 +561,16 @@ def _empty_equality(a: Arm, b: Arm, within: float) -> str | None:
         return f"the margin is not below half the distance to chance, {max(a.chance, b.chance):.2f}"
     if 100 - lower <= within:
         return "a model without a single error would be as equal"
+    return _SAME if _one_model(a, b) else None
+
+
+_SAME = "they are right on exactly the same images, as if one model were tested twice"
+
+
+def _one_model(a: Arm, b: Arm) -> bool:
+    """Whether a run of one arm is right on just the images on which a run of the other is."""
     rows = [set() if arm.correct is None else {row.tobytes() for row in arm.correct} for arm in (a, b)]
-    if rows[0] & rows[1]:
-        return "they are right on exactly the same images, as if one model were tested twice"
-    return None
+    return bool(rows[0] & rows[1])
 
 
 # --- measures of trained models -----------------------------------------------------------------
@@ -550,8 +605,11 @@ def _measure(
     seeds = min(len(v) for v in (values, others) if v is not None)
     measures = f"{label}: {mean:+.3f} over {seeds} seed{'s' if seeds > 1 else ''}{' an arm' if others else ''}."
     accepted = (edge, np.inf) if relation == ">" else (-np.inf, edge)
-    if estimate is None:
-        decides = "Two seeds or more are needed for an interval, so INCONCLUSIVE."
+    if estimate is None or estimate.se == 0:
+        lacking = (
+            "Two seeds or more are needed for an interval" if estimate is None else "Seeds that all agree have none"
+        )
+        decides = f"{lacking}, so INCONCLUSIVE."
         return Finding(
             label, Outcome.INCONCLUSIVE, mean, None, None, edge, measures, decides, 0.0, "measure", relation,
             accepted=accepted,

@@ -296,6 +296,12 @@ def unpaired(arms: Sequence[Sequence[float]], weights: Sequence[float], n: int) 
     return value, Estimate(value, *_sum(parts), "unpaired, images or seeds", bound=True)
 
 
+def simes(p_values: Sequence[float]) -> float:
+    """p-value of all hypotheses holding together: small if one is far off, or many are a little (Simes 1986)."""
+    ordered = sorted(p_values)
+    return min(1.0, *(len(ordered) * p / rank for rank, p in enumerate(ordered, 1)))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values: those below 5% are all true but with a chance of 5% (Holm 1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)

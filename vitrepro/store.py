@@ -349,7 +349,12 @@ def read_predictions(path: Path, content: bytes) -> Predictions:
 
     try:
         arrays = load(content) if path.suffix == ".safetensors" else np.load(io.BytesIO(content), allow_pickle=False)
-        ids, predicted, labels = (arrays[k].astype(np.int64) for k in ("ids", "predicted", "labels"))
+        found = [arrays[k] for k in ("ids", "predicted", "labels")]
+        if any(a.dtype.kind not in "iu" for a in found):
+            raise TypeError("whole numbers are expected")
+        if any(a.size and not 0 <= int(a.min()) <= int(a.max()) < 2**31 for a in found):
+            raise ValueError("numbers from 0 to 2147483647 are expected")
+        ids, predicted, labels = (a.astype(np.int64) for a in found)
     except Exception as error:  # the readers raise a dozen kinds for a damaged file
         raise StoreError(f"{path}: cannot be read ({error})") from None
     if not ids.shape == predicted.shape == labels.shape or ids.ndim != 1:

@@ -14,12 +14,15 @@ import numpy as np
 
 from vitrepro import stats
 from vitrepro.arrays import Bools
+from vitrepro.catalog import DATASETS
 from vitrepro.claims import arms_of
 from vitrepro.formula import Span
 from vitrepro.literal import Checked
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
 from vitrepro.rules import ALPHA, Arm, Finding, Outcome, combine, findings, tightest
 from vitrepro.spec import Claim, Expect, LiteralExpect, OrderingExpect
+
+AGAINST = (Outcome.FAIL, Outcome.EXCEEDS)
 
 __all__ = ["Arm", "Finding", "Outcome", "Verdict", "combine", "infeasible", "judge", "judge_literal", "tightest"]
 
@@ -47,9 +50,8 @@ class Verdict:
 
     @property
     def p_against(self) -> float | None:
-        """p-value of FAIL or EXCEEDS: one finding is enough, so the smallest times their number (Bonferroni)."""
-        ps = [f.p_against for f in self.findings if f.p_against is not None]
-        return min(1.0, len(ps) * min(ps)) if ps and len(ps) == len(self.findings) else None
+        """p-value of FAIL or EXCEEDS: of all comparisons holding together (Simes). None where nothing is random."""
+        return _refuting(self.findings)
 
     @property
     def support(self) -> str:
@@ -165,8 +167,7 @@ def weigh(
         moved: see `rules.findings`.
     """
     found = tuple(findings(expect, claim.reported.cells if claim.reported else {}, arms, moved=moved))
-    outcome = combine(f.outcome for f in found)
-    reason = _first_reason(found, outcome)
+    outcome, reason = _together(found)
     trained = [a for a in arms.values() if a.accuracies]
     seeds = min((a.seeds for a in trained), default=None)
     qualifiers = list(beside)
@@ -174,6 +175,8 @@ def weigh(
         if seeds < max(registered_seeds, 3) and any(f.form != "count" for f in found):
             less = f" of {registered_seeds}" if seeds < registered_seeds else ""
             qualifiers.append(f"{seeds}{less} seed{'s' if seeds > 1 or less else ''}")
+        if 1 < registered_seeds < seeds:  # or one could go on until it passes, unseen
+            qualifiers.append(f"{seeds} seeds, {registered_seeds} registered")
         same = [name for name, a in arms.items() if a.seeds < a.runs]
         if same:
             qualifiers.append(f"seeds that agree on every image count once: {', '.join(same)}")
@@ -185,6 +188,29 @@ def weigh(
         outcome, reason = _cap(outcome, reason, why)
     n = trained[0].n if trained else None
     return Verdict(claim.id, outcome, scale, fidelity, reason, tuple(qualifiers), found, seeds, n, run_ids)
+
+
+def _refuting(found: Sequence[Finding]) -> float | None:
+    """p-value of all comparisons holding together; what a rule keeps from deciding speaks against nothing."""
+    ps = [f.p_against if f.outcome in AGAINST or (f.p_against or 0) >= ALPHA else 1.0 for f in found]
+    if not found or any(f.p_against is None for f in found):
+        return None
+    return stats.simes([p for p in ps if p is not None])
+
+
+def _together(found: Sequence[Finding]) -> tuple[Outcome, str]:
+    """Outcome and reason of all comparisons: all must hold; one that fails alone need not stand among many tries."""
+    p = _refuting(found)
+    alone = [f for f in found if f.outcome in AGAINST]
+    if not alone or p is None or p < ALPHA:
+        outcome = combine(f.outcome for f in found)
+        return outcome, _first_reason(found, outcome)
+    first = tightest(alone)
+    would = "would be " + " or ".join(dict.fromkeys(f.outcome.value for f in alone))
+    return Outcome.INCONCLUSIVE, (
+        f"{len(alone)} of {len(found)} comparisons {would} alone, but among so many that decides nothing "
+        f"(p = {p:.2g} for all of them together): {first.because}"
+    )
 
 
 def holm(verdicts: Sequence[Verdict]) -> list[tuple[float | None, float | None]]:
@@ -201,7 +227,7 @@ def holm(verdicts: Sequence[Verdict]) -> list[tuple[float | None, float | None]]
         return [values[i] if i in values and own[i] == ps[i] else None for i in range(len(ps))]
 
     passed = [v.outcome is Outcome.PASS for v in verdicts]
-    against = [v.outcome in (Outcome.FAIL, Outcome.EXCEEDS) for v in verdicts]
+    against = [v.outcome in AGAINST for v in verdicts]
     return list(
         zip(
             adjusted([v.p for v in verdicts], passed),
@@ -300,12 +326,17 @@ def _inconsistencies(measured: Sequence[Measured]) -> Iterator[str]:
     images: set[tuple[str, str, bytes, bytes]] = set()
     data: set[str] = set()
     answers: dict[tuple[str, bytes], str] = {}
+    seen: set[str] = set()
     for m in measured:
         assert m.record is not None
         result = m.record.result
+        name = f"{m.arm} seed {m.seed} (run {m.run_id})"
+        if m.run_id in seen:
+            yield f"{name} is named twice, one run is no second seed"
+            return
+        seen.add(m.run_id)
         if isinstance(result, AnalyticResult):
             continue
-        name = f"{m.arm} seed {m.seed} (run {m.run_id})"
         if m.predictions is None:
             yield f"{name}: its predictions are missing"
             return
@@ -314,6 +345,16 @@ def _inconsistencies(measured: Sequence[Measured]) -> Iterator[str]:
             yield f"{name}: incomplete evaluation, {len(np.unique(ids))} different images stored of {result.n}"
             return
         p = m.predictions.by_id()
+        classes = max(int(p.labels.max(initial=0)), int(p.predicted.max(initial=0))) + 1
+        expected = _classes(m.record.config.get("data"))
+        if classes > result.num_classes or expected not in (None, result.num_classes):
+            stated = f"the record says {result.num_classes} classes"
+            yield f"{name}: {stated}, " + (
+                f"its predictions have class {classes - 1}"
+                if classes > result.num_classes
+                else f"its data has {expected}"
+            )
+            return
         right = int(p.correct.sum())
         if right != result.correct:
             yield f"{name}: the record counts {result.correct} correct, its predictions {right}"
@@ -328,6 +369,15 @@ def _inconsistencies(measured: Sequence[Measured]) -> Iterator[str]:
         yield "the runs saw different data under one name; run them again with --fresh on the same data"
     if len(images) > 1:
         yield "the runs were evaluated on different images; run them again with --fresh on the same data"
+
+
+def _classes(data: object) -> int | None:
+    """Classes of a recipe's data, by the facts of the data set; None where nothing is known of it."""
+    if not isinstance(data, dict):
+        return None
+    if data.get("classes"):
+        return len(data["classes"])
+    return next((d.num_classes for known, d in DATASETS.items() if known == data.get("name")), None)
 
 
 def _by_arm(measured: Sequence[Measured]) -> dict[str, Arm]:

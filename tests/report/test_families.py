@@ -59,7 +59,7 @@ def test_the_sentence_counts_what_is_left_after_the_correction():
     family = [pair(82, 70), pair(82, 71), pair(70, 82), pair(82, 81.9)]
     (told,) = sentences(family)
     assert told.startswith(
-        "a paper: 2 PASS and 1 FAIL or EXCEEDS among the 4 verdicts with chance in them, after Holm's correction"
+        "a paper: of the 4 verdicts here with chance in them, 2 PASS and 1 FAIL or EXCEEDS stay after Holm"
     )
 
 

@@ -58,9 +58,10 @@ def sentences(verdicts: Sequence[tuple[Claim, Verdict]]) -> Iterator[str]:
                 counts[paper][verdict.outcome] += 1
     for paper, number in measured.items():
         passed, failed = counts[paper][Outcome.PASS], counts[paper][Outcome.FAIL] + counts[paper][Outcome.EXCEEDS]
-        which = f"{number} verdicts with chance in them" if number > 1 else "1 verdict with chance in it"
+        if number < 2 or not passed + failed:
+            continue
         yield (
-            f"{paper}: {passed} PASS and {failed} FAIL or EXCEEDS among the {which}, after Holm's correction for "
-            f"their number: that any of these PASSes is wrong has a chance of at most {100 * ALPHA:g}%, and the same "
-            "of the others."
+            f"{paper}: of the {number} verdicts here with chance in them, {passed} PASS and {failed} FAIL or EXCEEDS "
+            f"stay after Holm's correction for their number, which lets one or more wrong PASSes through in at most "
+            f"{100 * ALPHA:g}% of repetitions, and as seldom a wrong FAIL or EXCEEDS."
         )

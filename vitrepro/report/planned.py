@@ -220,11 +220,11 @@ def _claims_and_scale(fits: Sequence[Pick]) -> str:
 
 
 def _outlook(outlooks: Sequence[Outlook]) -> str:
-    """The weakest of the comparisons, which decides whether all can hold."""
+    """The hardest of the comparisons, which decides whether all can hold."""
     if not outlooks:
         return ""
-    weakest = min(outlooks, key=lambda o: (o.power if o.power is not None else 1.0, -o.detectable))
-    return weakest.text + (f" (least of {len(outlooks)})" if len(outlooks) > 1 else "")
+    hardest = min(outlooks, key=lambda o: (o.power if o.power is not None else 1.0, o.edge - o.detectable))
+    return hardest.text + (f" (hardest of {len(outlooks)})" if len(outlooks) > 1 else "")
 
 
 def _runs(c: Costed) -> str:
