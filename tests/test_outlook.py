@@ -251,10 +251,8 @@ def test_the_seeds_that_would_be_enough_are_named(margin: float, enough: bool):
 
 # --- at the edges -------------------------------------------------------------------------------
 
-NO_VARIANCE = pytest.mark.xfail(strict=True, reason="power: no spread at all, where no digits say how it was rounded")
 
-
-@pytest.mark.parametrize("decimals", [2, pytest.param(None, marks=NO_VARIANCE)])
+@pytest.mark.parametrize("decimals", [2, None])
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_printed_spread_of_zero_can_be_planned_for(k: int, decimals: int | None):
     """Table 2 of the paper prints 99.74 ± 0.00 for Flowers."""
@@ -269,7 +267,6 @@ def test_arms_that_were_seen_without_an_error_can_be_planned_for():
     assert told.detectable > 0
 
 
-@pytest.mark.xfail(strict=True, reason="power.outlook: takes a re-evaluation for training runs")
 def test_a_re_evaluation_can_pass_where_a_training_run_could_not():
     same: dict[str, Any] = {"margin": 0.2, "same_weights": True}
     assert judged(value(90.0, **same), {"ours": right([90], 797)}).outcome is Outcome.PASS

@@ -18,7 +18,8 @@ APART = {"a": HIGH, "b": LOW}
 
 def test_one_of_many_comparisons_that_fails_alone_refutes_nothing_and_has_the_p_value_that_says_so():
     """Six orders of four equal arms: that one of six fails at 5% happens in one of seven trials."""
-    arms = {name: right([p], 2000, who) for who, (name, p) in enumerate(zip("abcd", (80.0, 80.6, 80.6, 81.3), strict=True))}
+    percents = {"a": 80.0, "b": 80.6, "c": 80.6, "d": 81.3}
+    arms = {name: right([p], 2000, who) for who, (name, p) in enumerate(percents.items())}
     pairs = [{"greater": a, "than": b} for a, b in ("ab", "ac", "ad", "bc", "bd", "cd")]
     alone = judged(claim("ordering", {"all": pairs[2:3]}), arms)
     verdict = judged(claim("ordering", {"all": pairs}), arms)

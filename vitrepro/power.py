@@ -120,7 +120,7 @@ def expected_value(
         spread: sd over our seeds in points; without it the printed one, or else 0.8 of the binomial bound.
     """
     bound = stats.binomial_sd(accuracy, n)
-    ours = spread if spread is not None else sd if sd is not None else SPREAD * bound
+    ours = max(spread if spread is not None else sd if sd is not None else SPREAD * bound, 50 / n)  # half an image
     printed = (sd if sd is not None else ours) ** 2 / (runs or 1)
     variance = ours**2 / seeds + ours**2 / (runs or 1)
     if seeds < 3:
@@ -224,6 +224,8 @@ def _outlook(claim: Claim, expect: Expect, runs: Sequence[Run], seen: Mapping[st
     match expect:
         case ValueExpect() if claim.reported is not None:
             for name, check in expect.cells.items():
+                if check.same_weights:  # where nothing is random there is no power
+                    continue
                 cell = claim.reported.cells[name]
                 k, n, at_least = planned[check.arm], recipes[check.arm].test_size, check.direction == "at_least"
                 expected = partial(expected_value, n=n, accuracy=cell.value, sd=printed_sd(cell), runs=cell.runs)

@@ -408,7 +408,7 @@ def gap(
     Args:
         rivals: the arm that must be high for it, and the one that must not.
         interaction: it compares two gains.
-        step: it is one of a rise, which as a whole can fail where this one cannot.
+        step: it is part of a rise with dips, which as a whole can fail where this part cannot.
     """
     used = [arms[name] for name in weights]
     difference, estimate = difference_of(weights, arms)
@@ -500,7 +500,7 @@ def _rise(expect: TrendExpect, arms: Mapping[str, Arm]) -> Iterator[Finding]:
         for a, b in steps:
             yield gap(f"{b} - {a}", {b: 1, a: -1}, expect.by, arms, (b, a))
         return
-    yield gap(*line(names), expect.by, arms, (names[-1], names[0]))
+    yield gap(*line(names), expect.by, arms, (names[-1], names[0]), step=True)
     for a, b in steps:
         yield gap(f"{b} - {a}", {b: 1, a: -1}, -expect.dip, arms, (b, a), step=True)
 
