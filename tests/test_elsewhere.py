@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +18,14 @@ from vitrepro import claims, elsewhere
 from vitrepro.cli import app
 from vitrepro.elsewhere import Asked
 from vitrepro.errors import UsageError
-from vitrepro.given import Given
+from vitrepro.given import Given, gather, spread
+from vitrepro.spec import Claim, Reported
 from vitrepro.store import Store
 from vitrepro.verdict import Outcome, Verdict
 
 REGISTRY = claims.load()
 PAPER, THEIRS = "vit/t2-vit-l16-i21k", "re-vit/vit-l16-i21k"
+NO_SCALE = REGISTRY.claims[PAPER].scales.model_copy(update={"paper": None})
 N = 797
 
 
@@ -29,6 +33,11 @@ def call(*arguments: object) -> Result:
     done = CliRunner().invoke(app, ["judge", *map(str, arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done
+
+
+def lines(done: Result) -> str:
+    """What was printed, whatever the width of the terminal."""
+    return " ".join(done.stdout.split())
 
 
 def judged(claim_id: str, given: dict[str, Given], **asked: Any) -> Verdict:
@@ -46,8 +55,8 @@ def accuracies(**named: float) -> dict[str, Given]:
 def notebooks(target: str, source: str) -> Verdict:
     claim = REGISTRY.claims[target]
     given, left = elsewhere.from_claim(REGISTRY.claims[source], claim)
-    assert not left
-    return elsewhere.judge(REGISTRY, claim, None, given, Asked()).verdict
+    assert left == {name: f"{source} reports no {name}" for name in ("imagenet-real", "vtab", "core-days")}
+    return elsewhere.judge(REGISTRY, claim, None, given, Asked(source=source)).verdict
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,91 @@ def test_all_ten_are_judged_from_the_command_line():
         document = json.loads(done.stdout)
         assert done.exit_code == document["exit_code"] == 1
         assert len(document["verdict"]["findings"]) == 5
-        assert document["not_judged"] == {}
+        assert set(document["not_judged"]) == {"imagenet-real", "vtab", "core-days"}
+
+
+def test_a_verdict_says_whose_numbers_it_is_of_and_what_they_are_of():
+    done = call("vit/t2-bit-l-jft", "--from", "re-vit/bit-m-r152x4")
+    assert "Numbers of re-vit/bit-m-r152x4: BiT-M R152x4 from ImageNet-21k reaches the stored accuracies" in lines(done)
+    assert "BiT-L (ResNet-152x4, JFT-300M)" in lines(done)
+    verdict = notebooks("vit/t2-bit-l-jft", "re-vit/bit-m-r152x4")
+    assert "numbers of re-vit/bit-m-r152x4" in verdict.qualifiers
+    assert "number of runs not stated, counted as one" in verdict.qualifiers
+    assert "numbers of" not in "; ".join(judged(f"{PAPER}/cifar10", accuracies(cifar10=99.05)).qualifiers)
+
+
+def test_the_printed_runs_and_deviation_of_a_claim_come_along():
+    """99.15 +- 0.03 of three runs: a seed's deviation of 0.03 and not the binomial bound of 0.09."""
+    verdict = judged_from(THEIRS, PAPER)
+    (cifar10,) = (f for f in verdict.findings if f.label == "cifar10")
+    assert verdict.seeds == 3
+    assert cifar10.deciding is not None
+    assert "3 seeds" in cifar10.deciding.method
+    assert not any("no count" in q or "counted as one" in q for q in verdict.qualifiers)
+
+
+def judged_from(target: str, source: str) -> Verdict:
+    claim = REGISTRY.claims[target]
+    given, _ = elsewhere.from_claim(REGISTRY.claims[source], claim)
+    return elsewhere.judge(REGISTRY, claim, None, given, Asked(source=source)).verdict
+
+
+def test_a_trained_model_is_not_taken_for_the_released_one_that_a_claim_evaluates():
+    for source in (PAPER, "re-vit/bit-m-r152x4"):  # means of training runs; a released model of another kind
+        _, left = elsewhere.from_claim(REGISTRY.claims[source], REGISTRY.claims[THEIRS])
+        assert "evaluates a released model there" in left["imagenet"]
+    itself = REGISTRY.claims[THEIRS].model_copy(update={"id": "others/the-same-model"})
+    given, left = elsewhere.from_claim(itself, REGISTRY.claims[THEIRS])
+    assert "imagenet" in given
+    assert not left
+    reported = itself.reported
+    assert reported
+    trained = itself.model_copy(update={"reported": reported.model_copy(update={"evaluated": ()})})
+    _, left = elsewhere.from_claim(trained, REGISTRY.claims[THEIRS])
+    assert set(left) == {"imagenet"}
+
+
+def test_no_claim_of_the_registry_is_judged_by_numbers_that_are_no_accuracies():
+    """Seconds, fractions, losses and core-days share names with accuracies; every pair ends in a verdict or a word."""
+    reporting = [c for c in REGISTRY.claims.values() if c.reported]
+    verdicts = 0
+    for target in reporting:
+        for source in reporting:
+            try:
+                given, _ = elsewhere.from_claim(source, target)
+                verdict = elsewhere.judge(REGISTRY, target, None, given, Asked(source=source.id)).verdict
+            except UsageError:
+                continue
+            verdicts += 1
+            assert source.id != target.id
+            assert source.reported
+            assert "%" in source.reported.unit
+            assert all(0 <= a <= 100 for g in given.values() for a in g.accuracies)
+            assert verdict.fidelity == "elsewhere"
+    assert verdicts > 30
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "words"),
+    [
+        (PAPER, PAPER, "a claim's own numbers say nothing of it"),
+        (PAPER, "re-vit/vit-l16-times", "it reports 'seconds on one GPU of the RTX6000 class'; only accuracies"),
+        (f"{PAPER}/core-days", "vit/t2-vit-l16-jft", "core-days: 680 of vit/t2-vit-l16-jft is no accuracy in percent"),
+        (f"{PAPER}/vtab", THEIRS, "none of its cells"),
+        (PAPER, "vit/t1-variants", "only accuracies in percent can be judged"),
+    ],
+)
+def test_numbers_of_another_claim_that_say_nothing_are_refused(target: str, source: str, words: str):
+    done = call(target, "--from", source)
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+def test_numbers_of_a_claim_are_not_mixed_with_one_s_own():
+    for more in (["--accuracy", "cifar10=99"], ["--sd", "0.1"], ["--seeds", "3"]):
+        done = call(PAPER, "--from", THEIRS, *more)
+        assert done.exit_code == 2, more
+        assert done.stdout == ""
 
 
 def test_means_of_batches_are_told_from_counts():
@@ -100,7 +193,7 @@ def test_means_of_batches_are_told_from_counts():
 def test_a_number_from_elsewhere_says_so_and_never_reproduces():
     verdict = judged(f"{PAPER}/cifar10", accuracies(cifar10=99.05))
     assert verdict.outcome is Outcome.PASS
-    assert verdict.qualifiers == ("not run by vitrepro", "1 seed")
+    assert verdict.qualifiers == ("not run by vitrepro", "1 of 8 cells", "1 seed")
     assert (verdict.scale, verdict.fidelity) == ("paper", "elsewhere")
     assert verdict.support == "numbers from elsewhere agree, not run by vitrepro"
 
@@ -113,12 +206,90 @@ def test_the_same_number_is_the_same_verdict_however_it_is_given():
     assert json.loads(named.stdout)["verdict"] == found[0]
 
 
+def test_a_claim_is_not_passed_by_one_of_its_cells_without_a_word():
+    for arguments in ((f"{PAPER}/cifar10", "--accuracy", "99.05"), (PAPER, "--accuracy", "cifar10=99.05")):
+        text = lines(call(*arguments))
+        assert "1 of 8 cells" in text
+        assert f"{PAPER} (cifar10 alone): PASS" in text
+    assert "imagenet, imagenet-real, cifar100, pets, flowers, vtab, core-days: not judged: no number is given" in text
+    assert "(2 of 8 cells): PASS" in lines(call(PAPER, "--accuracy", "cifar10=99.05", "--accuracy", "cifar100=93.2"))
+
+
+def test_the_scale_shown_is_the_one_whose_margin_was_used():
+    assert judged(f"{PAPER}/cifar10", accuracies(cifar10=99.05)).scale == "paper"
+    assert judged(f"{PAPER}/imagenet", accuracies(imagenet=85.3)).scale is None  # no scale covers it
+    both = judged(PAPER, accuracies(cifar10=99.05, imagenet=85.3))
+    assert both.scale == "paper"
+    assert "margin registered apart from the scale: imagenet" in both.qualifiers
+
+
+def test_the_margin_for_the_same_weights_is_that_of_no_scale():
+    """Scale paper states half a point for training runs; weights evaluated again have a tenth."""
+    verdict = judged(f"{THEIRS}/cifar10", {"": Given(counts=(9_905,))}, same_weights=True)
+    assert (verdict.scale, verdict.findings[0].bound) == (None, 0.1)
+
+
+def test_numbers_of_other_images_or_of_runs_without_a_deviation_are_told_apart():
+    cell = f"{PAPER}/cifar10"
+    quoted = Given((99.05,), digits=(2,), runs=3, n=10_000, quoted=True)
+    assert "cifar10: a mean of 3 runs without a deviation, counted as one" in judged(cell, {"": quoted}).qualifiers
+    with pytest.raises(UsageError, match="cifar10 is of 9,000 test images there, of 10,000 here"):
+        judged(cell, {"": Given((99.05,), digits=(2,), n=9_000, quoted=True)})
+
+
+def test_guessing_between_two_classes_is_what_must_be_beaten_where_nothing_tells_how_many_there_are():
+    for accuracy, guesses in ((51.0, True), (60.0, False)):
+        verdict = judged(f"{PAPER}/vtab", accuracies(vtab=accuracy), n=1000, margin=1.0)
+        assert ("not above chance: vtab" in verdict.qualifiers) == guesses
+
+
+def test_a_less_faithful_scale_is_used_for_a_cell_that_it_alone_covers():
+    entry = REGISTRY.claims[THEIRS].scales.gpu
+    assert entry
+    assert entry.expect
+    assert entry.expect.kind == "value"
+    few = entry.expect.model_copy(update={"cells": {"cifar10": entry.expect.cells["cifar10"]}})
+    paper = entry.model_copy(update={"expect": few})
+    scales = REGISTRY.claims[THEIRS].scales.model_copy(update={"paper": paper})
+    claim = REGISTRY.claims[THEIRS].model_copy(update={"scales": scales})
+    for cell, scale in (("cifar10", "paper"), ("pets", "gpu")):
+        verdict = elsewhere.judge(REGISTRY, claim, cell, accuracies(**{cell: 93.0}), Asked()).verdict
+        assert (cell, verdict.scale) == (cell, scale)
+
+
 def test_several_runs_are_several_seeds_and_so_is_a_mean_with_its_deviation():
     three = judged(f"{PAPER}/cifar10", {"": Given((99.0, 99.1, 99.2), digits=(1, 1, 1))})
-    mean = judged(f"{PAPER}/cifar10", accuracies(cifar10=99.1), seeds=3, sd=0.1)
+    mean = judged(f"{PAPER}/cifar10", gather({"--accuracy": ["99.10"]}, ["0.1"], 3))
     assert three.seeds == mean.seeds == 3
     ends = [(i.low, i.high) for v in (three, mean) if (i := v.findings[0].deciding)]
     assert ends[0] == pytest.approx(ends[1])
+
+
+def test_each_of_several_means_has_a_deviation_of_its_own():
+    given = gather({"--accuracy": ["cifar10=99.10", "pets=94.6"]}, ["cifar10=0.1", "pets=0.4"], 3)
+    assert {name: (g.sd, g.runs) for name, g in given.items()} == {"cifar10": (0.1, 3), "pets": (0.4, 3)}
+    for sds, words in ((["0.1"], "of which number"), (["cifar10=0.1"], "pets: --seeds 3"), (["dtd=1"], "of which")):
+        with pytest.raises(UsageError, match=words):
+            gather({"--accuracy": ["cifar10=99.10", "pets=94.6"]}, sds, 3)
+    assert gather({"--accuracy": ["99.10"]}, ["cifar10=0.1"], 3)[""].sd == 0.1
+    assert gather({"--accuracy": ["cifar10=99.10"]}, ["0.1"], 3)["cifar10"].sd == 0.1
+
+
+@pytest.mark.parametrize(("mean", "sd", "runs"), [(50, 10, 3), (99.9, 0.15, 3), (0.2, 0.3, 5), (99, 0, 2), (99, 1, 7)])
+def test_runs_with_a_mean_and_a_deviation_have_just_these(mean: float, sd: float, runs: int):
+    values = spread(mean, sd, runs)
+    assert len(values) == runs
+    assert min(values) >= 0
+    assert max(values) <= 100
+    assert np.mean(values) == pytest.approx(mean)
+    assert np.std(values, ddof=1) == pytest.approx(sd)
+
+
+def test_a_mean_near_100_with_a_deviation_is_above_chance():
+    """99.90 +- 0.15 is no three runs of which one is above 100%, which would count as guessing."""
+    verdict = judged(f"{PAPER}/cifar10", gather({"--accuracy": ["99.90"]}, ["0.15"], 3), n=10_000)
+    assert not any("chance" in q for q in verdict.qualifiers)
+    assert verdict.outcome is Outcome.EXCEEDS
 
 
 def test_the_terminal_shows_the_two_sentences_and_the_picture():
@@ -153,9 +324,60 @@ def test_a_released_model_evaluated_again_is_judged_by_its_counts():
         assert verdict.outcome.value == outcome, correct
         assert verdict.findings[0].deciding is None
         assert not any("seed" in q for q in verdict.qualifiers)
-    same = "vit/t5-i21k/vit-b16-cifar10"  # one number, 98.95
-    assert judged(same, {"": Given(counts=(9_885,))}, same_weights=True).outcome is Outcome.PASS
-    assert judged(same, {"": Given(counts=(9_884,))}, same_weights=True).outcome is Outcome.FAIL
+        assert "taken to be the same weights: imagenet" in verdict.qualifiers
+    cell = "vit/t5-i21k/vit-b16-cifar10"  # 98.95 of an unstated number of runs
+    for correct, outcome in ((9_895, "PASS"), (9_905, "PASS"), (9_906, "EXCEEDS"), (9_884, "FAIL")):
+        assert judged(cell, {"": Given(counts=(correct,))}, same_weights=True).outcome.value == outcome, correct
+
+
+def test_the_same_weights_have_one_number_and_are_no_mean():
+    evaluated = f"{THEIRS}/imagenet"
+    for arguments, words in (
+        ([evaluated, "--accuracy", "84.9,85.1"], "give one number, not those of several runs; re-vit/vit-l16-i21k"),
+        ([evaluated, "--accuracy", "84.9", "--seeds", 3, "--sd", 0.1], "give one number"),
+        (["vit/t5-i21k/vit-b16-cifar10", "--accuracy", "98,99", "--same-weights"], "give one number"),
+        ([f"{PAPER}/cifar10", "--accuracy", 99, "--same-weights"], "cifar10 is reported as a mean of several runs"),
+        ([evaluated, "--accuracy", 84.9, "--margin", 1], "registers 0.1 points for imagenet"),
+        (["vit/t5-i21k/vit-b16-cifar10", "--accuracy", 99, "--same-weights", "--margin", 1], "the same weights have"),
+    ):
+        done = call(*arguments)
+        assert done.exit_code == 2, arguments
+        assert words in done.stderr
+
+
+def test_what_a_cap_keeps_from_deciding_says_so_beside_findings_of_its_own():
+    """Two margins by hand: one finding is INCONCLUSIVE itself, and the FAIL of the other is kept from deciding."""
+    reported = Reported.model_validate({"unit": "% top-1", "n": {"*": 1000}, "cells": {"a": 80, "b": 80}})
+    claim = REGISTRY.claims[PAPER].model_copy(update={"reported": reported, "scales": NO_SCALE})
+    given = {"a": Given((79.0,), digits=(1,)), "b": Given((50.0,), digits=(1,))}
+    verdict = elsewhere.judge(REGISTRY, claim, None, given, Asked(margin=1.0)).verdict
+    assert {f.label: f.outcome for f in verdict.findings} == {"a": Outcome.INCONCLUSIVE, "b": Outcome.FAIL}
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "it would have been FAIL" in printed(claim, verdict)
+
+
+def printed(claim: Claim, verdict: Verdict) -> str:
+    from rich.console import Console
+
+    from vitrepro.report.verdicts import print_findings
+
+    out = io.StringIO()
+    print_findings(Console(file=out, width=200), claim, verdict)
+    return out.getvalue()
+
+
+def test_a_model_that_guesses_does_not_equal_a_number_near_chance():
+    """14.81 of ten classes is above chance on 10,000 images, and 11 is no more than guessing on 100."""
+    cell = "student-cifar10/small-vit-10-classes/top1"
+    assert judged(cell, {"": Given((14.5,), digits=(1,))}).outcome is Outcome.PASS
+    claim = REGISTRY.claims["student-cifar10/small-vit-10-classes"]
+    assert claim.reported
+    fewer = claim.reported.model_copy(update={"cells": {"top1": claim.reported.cells["top1"].model_copy()}})
+    near = fewer.cells["top1"].model_copy(update={"value": 10.3})
+    claim = claim.model_copy(update={"reported": fewer.model_copy(update={"cells": {"top1": near}})})
+    verdict = elsewhere.judge(REGISTRY, claim, "top1", {"": Given((10.2,), digits=(1,))}, Asked()).verdict
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "not above chance: top1" in verdict.qualifiers
 
 
 # --- arms ---------------------------------------------------------------------------------------
@@ -222,6 +444,39 @@ def test_predictions_of_a_stored_run_give_the_verdict_that_verify_gave(tiny_clai
     assert theirs["fidelity"] == "elsewhere" != ours["fidelity"]
 
 
+def test_one_model_under_the_names_of_two_arms_decides_nothing(tmp_path: Path):
+    """As no worse than itself it would pass a claim of non-inferiority."""
+    a = predictions(tmp_path / "a.npz", 740)
+    shutil.copy(a, tmp_path / "b.npz")
+    done = call(
+        ARMS, "--scale", "quick", "--json",
+        "--predictions", f"resnet-1k={a}", "--predictions", f"vit-1k={tmp_path / 'b.npz'}",
+    )  # fmt: skip
+    verdict = json.loads(done.stdout)["verdict"]
+    assert verdict["outcome"] == "INCONCLUSIVE"
+    assert "one model under the names of two arms decides nothing; it would have been FAIL" in verdict["reason"]
+
+
+def test_files_without_labels_are_paired_by_ids_alone_and_say_so(tmp_path: Path):
+    files = {"resnet-1k": 770, "vit-1k": 740}
+    for arm, k in files.items():
+        rows = "\n".join(f"{i},{int((i * 7) % N < k)}" for i in range(N))
+        (tmp_path / f"{arm}.csv").write_text(f"id,correct\n{rows}\n")
+    options = [x for arm in files for x in ("--predictions", f"{arm}={tmp_path / arm}.csv")]
+    verdict = json.loads(call(ARMS, "--scale", "quick", *options, "--json").stdout)["verdict"]
+    assert verdict["outcome"] == "PASS"
+    assert "paired by ids alone, without labels" in verdict["qualifiers"]
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path: Path):
+    folder = tmp_path / "lr=0.1"
+    folder.mkdir()
+    a, b = predictions(folder / "a.csv", 770), predictions(folder / "b.csv", 740, 1)
+    done = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={a}", "--predictions", f"vit-1k={b}")
+    assert done.exit_code == 0
+    assert gather({"--predictions": [f"{a},{b}"]}, (), None)[""].files == (a, b)
+
+
 # --- what cannot be judged ----------------------------------------------------------------------
 
 
@@ -233,26 +488,34 @@ def test_predictions_of_a_stored_run_give_the_verdict_that_verify_gave(tiny_clai
         (["--accuracy", "173"], "173 is not between 0 and 100"),
         (["--accuracy", "-3"], "-3 is not between 0 and 100"),
         (["--accuracy", "0.9905"], "accuracies are in percent; did you mean 99.05?"),
+        (["--accuracy", "0"], "accuracies are in percent. One that really is not above 1%"),
+        (["--accuracy", "99.05%"], "write percent without the sign"),
         (["--accuracy", "ninety"], "'ninety' is no number"),
         (["--accuracy", "99.05,"], "a value for each training run"),
         (["--accuracy", "cifar11=99"], "did you mean 'cifar10'"),
         (["--correct", "10001"], "more than the 10,000 test images"),
         (["--correct", "99.5"], "no number of images"),
+        (["--correct", "9" * 5000], "no number of images"),
         (["--accuracy", "99", "--correct", "9900"], "given in two ways"),
         (["--accuracy", "99", "--accuracy", "98"], "given twice"),
         (["--accuracy", "99", "--n", "9999"], "is of 10,000 test images; other images cannot be held against it"),
         (["--accuracy", "99", "--n", "0"], "one image or more"),
+        (["--accuracy", "99", "--n", "1" + "0" * 400], "at most 1,000,000,000"),
         (["--accuracy", "99", "--margin", "0.3"], "registers 0.5 points for cifar10; leave it out"),
         (["--accuracy", "99", "--margin", "0"], "above 0 and below 50"),
         (["--accuracy", "99", "--margin", "nan"], "above 0 and below 50"),
         (["--accuracy", "99", "--seeds", "3"], "give both and one accuracy"),
         (["--accuracy", "99", "--sd", "0.1"], "give both and one accuracy"),
         (["--accuracy", "99", "--seeds", "3", "--sd", "-1"], "0 or more"),
+        (["--accuracy", "99", "--seeds", "3", "--sd", "nan"], "0 or more"),
+        (["--accuracy", "99", "--seeds", "3", "--sd", "x"], "'x' is no number"),
+        (["--accuracy", "99", "--seeds", "3", "--sd", "30"], "would not stay within 0 and 100"),
+        (["--accuracy", "99", "--seeds", "1001", "--sd", "0.1"], "at most 1,000"),
+        (["--accuracy", "99", "--seeds", "1", "--sd", "0.1"], "give both and one accuracy"),
+        (["--predictions", "a.npz", "--seeds", "3"], "files of predictions tell both"),
         (["--accuracy", "99", "--scale", "cpu"], "no check of accuracies at scale cpu (it has paper)"),
-        (["--from", "vit/t1-variants"], "none of its cells"),
         (["--from", PAPER], "a claim's own numbers say nothing of it"),
         (["--accuracy", "99", "--same-weights"], "a mean of several runs, which no one set of weights has"),
-        (["--accuracy", "99", "--seeds", "9999999999", "--sd", "0.1"], "at most 1,000"),
         (["--accuracy", "99", "--seeds", "3", "--sd", "50"], "would not stay within 0 and 100"),
         (["--predictions", "missing.csv"], "missing.csv: No such file"),
         ([], "nothing is given to judge"),
@@ -271,7 +534,9 @@ def test_numbers_that_cannot_be_are_refused_with_a_word_of_their_own(arguments: 
         ("", "expected id,predicted,label or id,correct"),
         ("id,predicted,label\n", "no predictions in it"),
         ("image,guess\n0,1\n", "columns image, guess; expected"),
-        ("id,correct\n0,2\n", "correct is 2, expected 0 or 1"),
+        ("id,correct\n" + "0,2\n" + "".join(f"{i},1\n" for i in range(1, 10_000)), "correct is 2, expected 0 or 1"),
+        ("id,id,correct\n0,0,1\n", "column id stands twice"),
+        ("id,predicted,label\n" + "".join(f"{i},3,{i % 100}\n" for i in range(10_000)), "labels of 100 classes"),
         ("id,correct\n0,x\n", ":2: correct is 'x', expected a whole number"),
         ("id,correct\n0,1\n0,1\n", "image 0 stands 2 times"),
         ("id,correct\n0,1\n1,1\n", "2 images of the 10,000 of cifar10; part of a test set decides nothing"),
@@ -289,13 +554,62 @@ def test_files_that_tell_nothing_are_refused(tmp_path: Path, content: str, words
     assert words in done.stderr
 
 
+WHOLE = np.arange(N)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"predicted": WHOLE % 10 + 0.5}, "cannot be read (whole numbers are expected)"),
+        ({"labels": WHOLE % 10 - 5}, "cannot be read (numbers from 0"),
+        ({"predicted": np.zeros(5, int)}, "arrays of different length"),
+        ({"predicted": np.zeros((N, 10), int)}, "arrays of different length"),
+        ({"ids": WHOLE[:0], "predicted": WHOLE[:0], "labels": WHOLE[:0]}, "no predictions in it"),
+        ({"ids": np.array(3), "predicted": np.array(3), "labels": np.array(3)}, "arrays of different length"),
+        ({"labels": None}, "'labels is not a file in the archive'"),
+        ({"labels": WHOLE % 100}, "labels of 100 classes, resnet-1k has 10"),
+        ({"ids": WHOLE + 1}, "ids from 1 to 797, expected 0 to 796"),
+    ],
+)
+def test_arrays_that_are_no_answers_are_refused(tmp_path: Path, change: dict[str, Any], words: str):
+    arrays = {"ids": WHOLE, "predicted": WHOLE % 10, "labels": (WHOLE + 1) % 10} | change
+    np.savez(tmp_path / "p.npz", **{k: v for k, v in arrays.items() if v is not None})
+    done = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={tmp_path / 'p.npz'}", "--accuracy", "vit-1k=9")
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+def test_large_labels_cost_no_memory(tmp_path: Path):
+    """An array with a place for each of them would take gigabytes."""
+    for arm, right in (("a", 770), ("b", 740)):
+        rows = "".join(f"{i},{(i % 10) * 10**8 if i < right else 1},{(i % 10) * 10**8}\n" for i in range(N))
+        (tmp_path / f"{arm}.csv").write_text("id,predicted,label\n" + rows)
+    options = ("--predictions", f"resnet-1k={tmp_path}/a.csv", "--predictions", f"vit-1k={tmp_path}/b.csv")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)\n"
+    code = f"{limit}from vitrepro.cli import app\napp({['judge', ARMS, '--scale', 'quick', *options]!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"\x93NUMPY", b"PK\x03\x04 no archive"])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_damaged_archives_are_refused(tmp_path: Path, content: bytes, suffix: str):
+    path = tmp_path / f"p{suffix}"
+    path.write_bytes(content)
+    done = call(f"{PAPER}/cifar10", "--predictions", path)
+    assert done.exit_code == 2
+    assert f"{path}: " in done.stderr
+    assert "allow_pickle=" not in done.stderr
+
+
 def test_files_of_other_images_are_not_held_against_each_other(tmp_path: Path):
     a, b = predictions(tmp_path / "a.csv", 700), predictions(tmp_path / "b.csv", 700, seed=1)
     b.write_text(b.read_text().replace("\n5,5,5\n", "\n5,5,6\n").replace("\n5,6,5\n", "\n5,6,6\n"))
-    seeds = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={a},{b}", "--predictions", f"vit-1k={a}")
+    c = predictions(tmp_path / "c.csv", 700, seed=2)
+    seeds = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={a},{b}", "--predictions", f"vit-1k={c}")
     assert "image 5 has label 6" in seeds.stderr
     arms = call(ARMS, "--scale", "quick", "--predictions", f"resnet-1k={a}", "--predictions", f"vit-1k={b}")
-    assert "different labels: they are of different images" in arms.stderr
+    assert "different labels, so they are of different images" in arms.stderr
     assert seeds.exit_code == arms.exit_code == 2
 
 
@@ -339,8 +653,11 @@ def test_pickled_predictions_are_not_run(tmp_path: Path):
     [
         ("vit/t1-variants", {"": 1.5}, "no check that accuracies could decide"),
         ("replicate-ai/smoothing-spreads-attention", {"": 50.0}, "rests on measures of trained models"),
+        ("vit/t1-variants", {"": 50.0}, "`vitrepro verify vit/t1-variants` checks it"),
+        ("re-vit/gpu-memory", {"": 50.0}, "`vitrepro show re-vit/gpu-memory` says why"),
         (PAPER, {"": 99.0}, "has several cells; name one"),
-        (PAPER, {"core-days": 50.0}, "registers no margin for core-days"),
+        (PAPER, {"vtab": 50.0}, "registers no margin for vtab"),
+        (PAPER, {"core-days": 50.0}, "the 230 that vit/t2-vit-l16-i21k reports is no accuracy in percent"),
         (ARMS, {"resnet-1k": 80.0}, "nothing is given for vit-1k"),
         (ARMS, {"resnet": 80.0}, "has no arm 'resnet'"),
         ("vit/t6-exaflops-vit*", {"": 50.0}, "no claim"),
@@ -351,11 +668,45 @@ def test_claims_that_accuracies_cannot_decide_say_why(claim_id: str, given: dict
         judged(claim_id, {name: Given((a,), digits=(1,)) for name, a in given.items()}, n=10_000)
 
 
+def test_a_cell_of_a_claim_that_compares_arms_is_not_judged():
+    done = call("vit/t8-none-clearly-worse/none", "--accuracy", "61.4")
+    assert done.exit_code == 2
+    assert "vit/t8-none-clearly-worse compares arms with each other; leave out /none" in done.stderr
+
+
 def test_what_has_no_counterpart_or_no_margin_is_named():
     done = call("re-vit/bit-m-r152x4", "--from", "vit/t2-bit-l-jft", "--json")
-    assert set(json.loads(done.stdout)["not_judged"]) == {"imagenet-real", "vtab", "core-days"}
+    assert set(json.loads(done.stdout)["not_judged"]) == {"imagenet", "imagenet-real", "vtab", "core-days"}
     done = call(PAPER, "--from", "vit/t2-bit-l-jft")
-    assert "vtab: not judged: vit/t2-vit-l16-i21k registers no margin for vtab" in done.stdout
+    assert f"vtab: not judged: {PAPER} registers no margin for vtab" in lines(done)
+    assert "core-days: not judged: 9900 of vit/t2-bit-l-jft is no accuracy in percent" in lines(done)
+
+
+# --- what a claim file says of such numbers -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"margins": {"imagenet": 0.5}}, "margins: no cell matches 'imagenet'"),
+        ({"evaluated": ["imagenet"]}, "evaluated: no cell matches 'imagenet'"),
+        ({"margins": {"cifar*": 0.004}}, "0.004 is less than half a printed digit of cifar10"),
+        ({"margins": {"*": 0}}, "greater than 0"),
+        ({"margins": {"*": 50}}, "less than 50"),
+    ],
+)
+def test_margins_that_cannot_be_are_faults_of_the_file(change: dict[str, Any], words: str):
+    reported = {"unit": "% top-1", "decimals": 2, "cells": {"cifar10": 99.15, "pets": 94.67}}
+    Reported.model_validate(reported | {"margins": {"cifar*": 0.005}, "evaluated": ["pets"]})
+    with pytest.raises(ValueError, match=words):
+        Reported.model_validate(reported | change)
+
+
+def test_the_first_glob_that_matches_names_the_margin():
+    reported = Reported.model_validate(
+        {"unit": "%", "margins": {"cifar*": 0.8, "*": 0.5}, "cells": {"cifar10": 99, "pets": 94}}
+    )
+    assert (reported.margin("cifar10"), reported.margin("pets")) == (0.8, 0.5)
 
 
 def test_judging_needs_no_torch():

@@ -410,7 +410,10 @@ def judge_command(
     ] = None,
     n: Annotated[int | None, typer.Option("--n", help="Test images, where the claim does not say it.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="With --sd: runs behind the one accuracy.")] = None,
-    sd: Annotated[float | None, typer.Option("--sd", help="Standard deviation of these runs, in points.")] = None,
+    sd: Annotated[
+        list[str] | None,
+        typer.Option("--sd", metavar="[NAME=]SD", help="Standard deviation of these runs, in points."),
+    ] = None,
     margin: Annotated[
         float | None, typer.Option("--margin", help="Where the claim registers none; the verdict says so.")
     ] = None,
@@ -426,7 +429,7 @@ def judge_command(
     NAME is a reported cell, or an arm of a claim that compares arms. Exit codes as for verify.
     """
     from vitrepro import claims, elsewhere, session
-    from vitrepro.given import Given, Kind, parse
+    from vitrepro.given import gather
     from vitrepro.report import terminal
     from vitrepro.report.families import adjusted
     from vitrepro.report.rows import as_json as verdict_json
@@ -435,24 +438,18 @@ def judge_command(
 
     registry = _registry(claims_dir)
     claim, cell = claims.one(registry, claim_id)
-    not_judged: dict[str, str] = {}
-    given: dict[str, Given] = {}
-    if source is not None:
-        given, not_judged = elsewhere.from_claim(claims.one(registry, source)[0], claim)
-        given = {name: g for name, g in given.items() if cell in (None, name)}
-    kinds: tuple[tuple[Kind, list[str] | None], ...] = (
-        ("--accuracy", accuracy),
-        ("--correct", correct),
-        ("--predictions", predictions),
+    origin = claims.one(registry, source)[0] if source is not None else None
+    asked = elsewhere.Asked(_scale(scale), n, margin, same_weights, origin.id if origin else None)
+    given = gather(
+        {"--accuracy": accuracy or (), "--correct": correct or (), "--predictions": predictions or ()}, sd or (), seeds
     )
-    for kind, texts in kinds:
-        for name, numbers in parse(kind, texts or []).items():
-            if name in given:
-                raise UsageError(f"{kind}: {name or 'the number'} is given in two ways; give one")
-            given[name] = numbers
-    asked = elsewhere.Asked(_scale(scale), n, seeds, sd, margin, same_weights)
+    left: dict[str, str] = {}
+    if origin is not None:
+        if given:
+            raise UsageError("--from brings its own numbers; leave out --accuracy, --correct and --predictions")
+        given, left = elsewhere.from_claim(origin, claim, cell, asked.scale)
     result = elsewhere.judge(registry, claim, cell, given, asked)
-    not_judged |= result.not_judged
+    not_judged = {**result.not_judged, **left}
     code = session.exit_code([result.verdict])
     judged = [(claim, result.verdict)]
     if as_json:
@@ -460,9 +457,10 @@ def judge_command(
         raise typer.Exit(code)
     out = terminal.console()
     print_verdicts(out, rows(judged))
-    print_findings(out, claim, result.verdict)
-    for name, why in not_judged.items():
-        out.print(f"{name}: not judged: {why}", markup=False, soft_wrap=True)
+    print_findings(out, claim, result.verdict, origin)
+    for why in dict.fromkeys(not_judged.values()):
+        names = ", ".join(name for name, own in not_judged.items() if own == why)
+        out.print(f"{names}: not judged: {why}", markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -11,7 +11,7 @@ from vitrepro.report.explain import KEY, ascii_only, picture, strength
 from vitrepro.report.rows import HEADINGS, Row, deciding
 from vitrepro.report.terminal import STYLES, can_encode, table
 from vitrepro.spec import Claim
-from vitrepro.verdict import Outcome, Verdict
+from vitrepro.verdict import Outcome, Verdict, combine
 
 TABLE_WIDTH = 130  # columns below which the table's cells would be folded beyond reading
 
@@ -46,13 +46,19 @@ def print_reasons(out: Console, verdicts: Sequence[Verdict]) -> None:
             out.print(f"{v.claim_id}: {v.outcome.value}: {text}", markup=False, soft_wrap=True)
 
 
-def print_findings(out: Console, claim: Claim, verdict: Verdict) -> None:
-    """Every decision in two sentences, with what it could have told and a picture; the claim's own words first."""
+def print_findings(out: Console, claim: Claim, verdict: Verdict, source: Claim | None = None) -> None:
+    """Every decision in two sentences, with what it could have told and a picture; the claim's own words first.
+
+    Args:
+        source: the claim that reports the numbers, if one does; it says what they are of.
+    """
 
     def say(text: str) -> None:
         out.print(text, markup=False, soft_wrap=True)
 
     say(f"{claim.statement} ({claim.source.paper}, {claim.source.where})")
+    if source is not None:
+        say(f"Numbers of {source.id}: {source.statement} ({source.source.paper}, {source.source.where})")
     unicode = can_encode(out)
     for f in verdict.findings:
         say(f"{f.outcome.value}: {f.because}")
@@ -61,7 +67,15 @@ def print_findings(out: Console, claim: Claim, verdict: Verdict) -> None:
             say(f"  {line}")
     if any(picture(f) for f in verdict.findings):
         say(f"  {KEY if unicode else ascii_only(KEY)}")
-    outcomes = {f.outcome for f in verdict.findings}
-    if verdict.outcome not in outcomes:  # something keeps the numbers from deciding
+    if verdict.outcome is not combine(f.outcome for f in verdict.findings):  # something keeps them from deciding
         say(f"{verdict.outcome.value}: {verdict.reason}")
-    say(f"{claim.id}: {verdict.outcome.value}: {verdict.support}. {claim.notes}".rstrip())
+    say(f"{claim.id}{_part(claim, verdict)}: {verdict.outcome.value}: {verdict.support}. {claim.notes}".rstrip())
+
+
+def _part(claim: Claim, verdict: Verdict) -> str:
+    """How many of the reported cells a verdict is of, where it is not of all; a PASS of one is none of the rest."""
+    cells = claim.reported.cells if claim.reported else {}
+    judged = [f.label for f in verdict.findings if f.label in cells and f.form in ("value", "count")]
+    if not judged or len(judged) == len(cells):
+        return ""
+    return f" ({', '.join(judged)} alone)" if len(judged) == 1 else f" ({len(judged)} of {len(cells)} cells)"
