@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -490,14 +491,21 @@ def test_help_and_list_claims_do_not_load_torch_or_scipy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_list_claims_takes_at_most_three_times_the_bare_imports() -> None:
+def test_list_claims_takes_at_most_three_times_the_bare_imports(tmp_path: Path) -> None:
+    """In CPU time, with modules compiled once as an installed package has them; the least is the least disturbed."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(tmp_path)
+
     def seconds(*arguments: str) -> float:
-        before = os.times()
-        subprocess.run([sys.executable, *arguments], capture_output=True, check=True, timeout=60)
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, *arguments]
+        subprocess.run(command, capture_output=True, check=True, timeout=60, env=environment)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     bare = ("-c", "import typer, rich, pydantic, yaml")
     for command in (["--help"], ["list-claims"]):
+        for once in (("-m", "vitrepro", *command), bare):
+            seconds(*once)
         ratios = [seconds("-m", "vitrepro", *command) / seconds(*bare) for _ in range(7)]
-        assert min(ratios) <= 3.0, (command, ratios)  # CPU time; the least is the least disturbed
+        assert min(ratios) <= 3.0, (command, ratios)

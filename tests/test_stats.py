@@ -743,13 +743,13 @@ def test_seeds_further_apart_never_make_accuracies_alone_more_certain():
 p_values = st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.02, 0.04, 1.0])), min_size=1, max_size=12)
 
 
-@settings(deadline=None, max_examples=20)  # statsmodels takes its time
+@settings(deadline=None, max_examples=8)  # statsmodels takes its time
 @given(p_values)
 def test_holm_is_that_of_statsmodels(ps: list[float]):
     assert stats.holm(ps) == pytest.approx(multipletests(ps, method="holm")[1].tolist())
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(p_values)
 def test_simes_is_the_smallest_p_value_that_benjamini_and_hochberg_adjust(ps: list[float]):
     assert stats.simes(ps) == pytest.approx(min(multipletests(ps, method="fdr_bh")[1]))

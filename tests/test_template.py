@@ -105,7 +105,18 @@ def test_what_trains_runs_as_it_is(made: Path, tmp_path: Path) -> None:
     """With fewer steps and seeds, so that it takes seconds; the verdict is capped for that."""
     for kind in ("value", "qualitative"):
         arguments = ["verify", named(kind), "--claims-dir", str(made), "--store", str(tmp_path / "store")]
-        few = ["--set", "train.steps=25", "--seeds", "2", "--device", "cpu:2", "--scale", "quick", "-q"]
+        few = [
+            "--set",
+            "train.steps=25",
+            "--seeds",
+            "2",
+            "--device",
+            "cpu:2",
+            "--scale",
+            "quick",
+            "-q",
+            "--allow-inconclusive",
+        ]
         done = CliRunner().invoke(app, [*arguments, *few])
         assert done.exit_code == 3, done.output
         assert "1 INCONCLUSIVE" in done.stdout

@@ -110,7 +110,10 @@ def parse(text: str, path: str = "<text>") -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
-        raise ClaimFileError([f"{where}: not valid YAML: {error.problem or error.context}"]) from None
+        problem = f"not valid YAML: {error.problem or error.context}"
+        if "nesting depth" in problem:  # of a parser that reads further ahead than it tells
+            problem = f"nested deeper than {MAX_DEPTH} levels"
+        raise ClaimFileError([f"{where}: {problem}"]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise ClaimFileError([f"{path}: not valid YAML: {error}"]) from None
     return Document(path, builder.root, builder.marks)
