@@ -188,6 +188,16 @@ def test_a_value_is_told_with_its_power_and_the_difference_that_would_be_refuted
         assert (told.label, told.doubt) == ("top1", None)
 
 
+def test_an_at_least_claim_without_power_if_equal_may_yet_pass_by_a_better_value():
+    asked = value(90.0, 0.05, "at_least")
+    (told,) = outlook(asked, 1)
+    assert told.power is not None
+    assert told.power < 0.05
+    assert told.doubt is None
+    assert power.cannot_pass(asked, "gpu", planned(1)) is None
+    assert judged(asked, {"ours": right([96], 797)}).outcome is Outcome.PASS
+
+
 def test_a_gap_is_told_with_the_smallest_that_passes():
     seen = {"a": 90.0, "b": 80.0}
     (told,) = outlook(ordering(by=1.0), 3, "a", "b", seen=seen)

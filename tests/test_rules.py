@@ -279,6 +279,15 @@ def test_the_line_of_a_rise_is_that_of_least_squares_from_its_first_arm_to_its_l
     assert [f.measured for f in steps] == pytest.approx(np.diff(means))
 
 
+def test_a_step_near_100_percent_holds_as_long_as_the_rise_as_a_whole_could_fail():
+    """From 98.5% no step falls by three points, whatever comes before; the line from 80% could have been flat."""
+    arms = rising(80, 98.5, 99, arms=("small", "base", "large"))
+    verdict = judged(increasing(dip=3.0), arms)
+    assert verdict.outcome is PASS
+    assert [f.outcome for f in verdict.findings] == [PASS] * 3
+    assert judged(ordering(by=-3.0), {"a": arms["large"], "b": arms["base"]}).outcome is INCONCLUSIVE
+
+
 def test_with_dips_the_least_gain_is_asked_of_the_whole_line():
     arms = rising(50, 61, 60, 70, 80)
     for by, outcome in ((0, PASS), (20, PASS), (28, INCONCLUSIVE), (33, FAIL)):  # the line rises by 27.6 points
