@@ -53,6 +53,24 @@ def test_a_comparison_that_a_rule_keeps_from_deciding_lends_its_p_value_to_no_fa
     assert both.p_against == pytest.approx(min(1.0, 2 * (own.p_against or 1.0)))
 
 
+def test_a_finding_without_chance_beside_others_leaves_them_their_p_value():
+    """A released model evaluated again beside one that was trained."""
+    checks = {
+        "again": {"arm": "again", "margin": 0.5, "same_weights": True},
+        "trained": {"arm": "trained", "margin": 2.0},
+    }
+    both = claim("value", {"cells": checks}, {"again": 90.0, "trained": 80.0})
+    alone = claim("value", {"cells": {"trained": checks["trained"]}}, {"trained": 80.0})
+    arms = {"again": right([90.0], 10_000, 1), "trained": right([80.0], 10_000, 2)}
+    passed = judged(both, arms)
+    own = judged(alone, {"trained": arms["trained"]})
+    assert passed.outcome is Outcome.PASS
+    assert (passed.p, passed.p_against) == (own.p, own.p_against)
+    missed = judged(both, {**arms, "again": right([88.0], 10_000, 1)})
+    assert missed.outcome is FAIL
+    assert (missed.p, missed.p_against) == (1.0, 0.0)
+
+
 def test_a_run_named_twice_is_an_error():
     measured = runs(APART)
     twice = [*measured, measured[0]]

@@ -46,7 +46,9 @@ class Verdict:
     def p(self) -> float | None:
         """p-value of PASS: all findings must hold, so the largest. None where nothing is random."""
         ps = [f.p for f in self.findings if f.p is not None]
-        return max(ps) if ps and len(ps) == len(self.findings) else None
+        if ps and any(f.p is None and f.outcome is not Outcome.PASS for f in self.findings):
+            return 1.0
+        return max(ps, default=None)
 
     @property
     def p_against(self) -> float | None:
@@ -192,10 +194,14 @@ def weigh(
 
 def _refuting(found: Sequence[Finding]) -> float | None:
     """p-value of all comparisons holding together; what a rule keeps from deciding speaks against nothing."""
-    ps = [f.p_against if f.outcome in AGAINST or (f.p_against or 0) >= ALPHA else 1.0 for f in found]
-    if not found or any(f.p_against is None for f in found):
+    random = [f for f in found if f.p_against is not None]
+    if not random:
         return None
-    return stats.simes([p for p in ps if p is not None])
+    if any(f.p_against is None and f.outcome in AGAINST for f in found):  # counted, so certain
+        return 0.0
+    ps = [f.p_against or 0.0 for f in random]
+    kept = [f.outcome not in AGAINST and p < ALPHA for f, p in zip(random, ps, strict=True)]
+    return stats.simes([1.0 if k else p for k, p in zip(kept, ps, strict=True)])
 
 
 def _together(found: Sequence[Finding]) -> tuple[Outcome, str]:
