@@ -111,3 +111,10 @@ def test_the_document_has_a_table_for_each_population_and_a_row_for_each_line():
     assert "| the gap 90.0 (95) | coverage of the gap |" in text
     assert "## Models like trained models" in text
     assert "## Independent coin tosses" in text
+
+
+def test_processes_give_what_one_gives_in_the_order_asked_for():
+    studies = [Study("ordering", TRAINED, 1, n, 30) for n in (200, 400)]
+    done: list[Study] = []
+    assert calibration.run(studies, 2, done.append) == [s.run() for s in studies]
+    assert sorted(s.n for s in done) == [200, 400]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -404,12 +405,24 @@ def comparisons(trials: int = TRIALS) -> list[Study]:
     return [Study(COMPARED, TRAINED, k, 2_000, trials // 4) for k in SEEDS if k > 1]
 
 
+_LEFT_TO_PARENT = (signal.SIGINT, signal.SIG_IGN)  # which ends the others
+
+
 def run(chosen: Sequence[Study], processes: int, on_done: Callable[[Study], None]) -> list[Tally]:
     """Every study, the longest first, in the order given; the same whatever the number of processes."""
     order = sorted(range(len(chosen)), key=lambda i: -chosen[i].work)
     tallies: dict[int, Tally] = {}
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=signal.signal, initargs=_LEFT_TO_PARENT
+    )
+    try:
         for i, tally in zip(order, pool.map(Study.run, [chosen[i] for i in order]), strict=True):
             tallies[i] = tally
             on_done(chosen[i])
+    except BaseException:  # what is under way is of no use to anybody
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     return [tallies[i] for i in range(len(chosen))]
