@@ -49,6 +49,14 @@ def test_a_gap_tells_from_where_on_it_passes():
     )
 
 
+def test_where_no_possible_difference_could_be_told_that_is_said_and_the_power_stays():
+    found = dataclasses.replace(accuracy(80.0, 80.1, 80.2), detectable=None, power=0.02)
+    assert strength(found) == (
+        "With this spread, if ours were equal to the reported number it would PASS in 2% of repetitions, and no "
+        "difference that accuracies can have would have been told in 80%."
+    )
+
+
 def test_a_counted_quantity_has_no_chance_to_tell_of():
     of = claim("exact", {"cells": {"p": {"arm": "m", "quantity": "depth", "tolerance": 0.5}}}, {"p": 12})
     (found,) = judged(of, counted("m", {"depth": 12.0})).findings

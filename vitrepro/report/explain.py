@@ -14,13 +14,15 @@ KEY = "─ accepted  ═ interval  ● measured  ┃ reported, or no difference"
 
 def strength(finding: Finding) -> str | None:
     """What the test behind a decision could have told, in one sentence; None where nothing is random."""
-    if finding.detectable is None:
+    if finding.p is None:
         return None
     parts = []
     if finding.power is not None:
         same = "ours were equal to the reported number" if finding.form == "value" else "the arms were equal"
         parts.append(f"if {same} it would PASS in {_percent(finding.power)} of repetitions")
-    if finding.form in ("gap", "measure"):
+    if finding.detectable is None:
+        parts.append("no difference that accuracies can have would have been told in 80%")
+    elif finding.form in ("gap", "measure"):
         beyond = "or less" if finding.relation == "<" else "or more"
         parts.append(f"80% of repetitions would PASS from a true value of {finding.detectable:.2f} {beyond}")
     else:
