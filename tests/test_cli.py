@@ -210,7 +210,7 @@ def test_the_table_names_outcome_value_interval_margin_seeds_scale_and_fidelity(
         (["verify", "tiny/ordering", "--set", "data.name=cifar11"], "'digits', 'cifar10'"),
         (["verify", "tiny/ordering", "--devices", "cuda:77"], "is not visible"),
         (["verify", "tiny/ordering", "--scale", "huge"], "paper, gpu, cpu, quick"),
-        (["verify", "tiny/ordering", "--precision", "fp8"], "auto, fp32, bf16, fp16"),
+        (["verify", "tiny/ordering", "--precision", "fp8"], "auto, fp32, tf32, bf16, fp16"),
         (["verify", "tiny/ordering", "--budget", "soon"], "90s, 20m or 2h"),
         (["verify", "tiny/ordering", "--seeds", "0"], "--seeds"),
         (["plan", "nothing/here"], "no claim matches"),

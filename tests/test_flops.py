@@ -10,8 +10,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitrepro import claims
-from vitrepro.flops import forward_macs, training_flops
+from vitrepro.flops import executed_macs, forward_macs, training_flops
 from vitrepro.models.build import build
+from vitrepro.models.vit import ViT
 from vitrepro.recipe import (
     HybridStem,
     LibraryModelSpec,
@@ -55,6 +56,23 @@ def test_the_formula_is_the_count_for_every_kind_of_vit(pos_embed: Any, pool: An
         patch_size=2, embed_dim=24, depth=3, num_heads=3, mlp_dim=40, pos_embed=pos_embed, pool=pool, hybrid=hybrid
     )
     assert_formula_is_count(spec, 32, channels=1, num_classes=7)
+
+
+@pytest.mark.parametrize(("pos_embed", "pool"), [("learned_1d", "cls"), ("relative", "cls"), ("none", "gap")])
+def test_what_is_skipped_is_what_the_counter_misses(pos_embed: Any, pool: Any) -> None:
+    spec = ViTSpec(patch_size=2, embed_dim=24, depth=3, num_heads=3, mlp_dim=40, pos_embed=pos_embed, pool=pool)
+    with torch.device("meta"):
+        model = build(spec, image_size=8, channels=1, num_classes=7).eval()
+        images = torch.empty(1, 1, 8, 8)
+    assert isinstance(model, ViT)
+    model.skip_unread = True
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(images)
+    executed = executed_macs(spec, image_size=8, channels=1, num_classes=7)
+    assert executed == counter.get_total_flops() // 2
+    assert (executed == forward_macs(spec, image_size=8, channels=1, num_classes=7)) is (
+        pool == "gap" or pos_embed == "relative"
+    )
 
 
 @pytest.mark.parametrize("image_size", [224, 384])

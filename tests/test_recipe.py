@@ -170,7 +170,7 @@ def test_steps_differ_from_the_epochs_by_less_than_a_batch(images: int, epochs: 
         ({"lr": float("nan")}, "finite number"),
         ({"lr": float("inf")}, "finite number"),
         ({"betas": [0.9, 1.0]}, "less than 1"),
-        ({"precision": "fp8"}, "'auto', 'fp32', 'bf16' or 'fp16'"),
+        ({"precision": "fp8"}, "'auto', 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ({"learning_rate": 0.1}, "Extra inputs are not permitted"),
     ],
 )

@@ -5,7 +5,9 @@ A run that tries several learning rates has one stage for each and one for what 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrepro.store import atomic_file, explain
+from vitrepro.store import atomic_file, explain, write_atomic
 
 KEEP = 2
 GRID = "checkpoint-grid.pt"
+DID_NOT_FIT = "checkpoint-memory.json"
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any], stage: int = 0) -> None:
@@ -56,6 +59,23 @@ def load_grid(folder: Path) -> dict[str, Any] | None:
     """What the finished stages came to, or None; a damaged file is named in a warning."""
     path = folder / GRID
     return _load(path, "cpu") if path.exists() else None
+
+
+def save_did_not_fit(folder: Path, micro_batches: tuple[int, ...]) -> None:
+    """Note which micro-batches ran out of memory, for the process that goes on.
+
+    Raises:
+        StoreError: no space or no permission.
+    """
+    with explain(folder):
+        write_atomic(folder / DID_NOT_FIT, json.dumps(micro_batches).encode())
+
+
+def did_not_fit(folder: Path) -> tuple[int, ...]:
+    """Micro-batches of this run that ran out of memory, largest first."""
+    with contextlib.suppress(OSError, ValueError):
+        return tuple(int(size) for size in json.loads((folder / DID_NOT_FIT).read_bytes()))
+    return ()
 
 
 def _load(path: Path, device: str) -> dict[str, Any] | None:

@@ -270,6 +270,7 @@ def plan_command(
 
 @app.command()
 def verify(
+    ctx: typer.Context,
     patterns: Patterns,
     scale: ScaleOption = None,
     devices: DevicesOption = "auto",
@@ -303,7 +304,7 @@ def verify(
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     from dataclasses import replace
 
-    from vitrepro import launch, session
+    from vitrepro import launch, session, torchrun
     from vitrepro.changes import earlier_changes
     from vitrepro.cost import duration
     from vitrepro.plan import unique_runs
@@ -314,7 +315,9 @@ def verify(
     from vitrepro.report.rows import rows
     from vitrepro.report.verdicts import print_reasons, print_verdicts
 
-    launch.warm_up()
+    ctx.with_resource(torchrun.joined(devices))
+    if not torchrun.asked():
+        launch.warm_up()
     registry, places, request, timings, plans = _plans(
         patterns,
         scale,
@@ -354,6 +357,8 @@ def verify(
         if as_json:
             _print_json(verdicts=[], interrupted=str(stopped), exit_code=128 + stopped.number)
         raise typer.Exit(128 + stopped.number) from None
+    if not torchrun.first():
+        raise typer.Exit(0)  # the first process says how it went
     code = session.exit_code(verdicts)
     judged = [(p.claim, v) for p, v in zip(plans, verdicts, strict=True)]
     if as_json:
@@ -849,7 +854,7 @@ def _plans(
     allow_inconclusive: bool = True,
 ) -> tuple[Registry, Places, Request, Timings, list[ClaimPlan]]:
     """What `plan` and `verify` share: read the command line and plan the claims."""
-    from vitrepro import claims, launch, session
+    from vitrepro import claims, launch, session, torchrun
     from vitrepro.cost import Timings
     from vitrepro.plan import Override
     from vitrepro.recipe import Precision
@@ -866,7 +871,7 @@ def _plans(
     from vitrepro.distributed import device_name, resolve_precision
     from vitrepro.distributed import devices as find_devices
 
-    used = find_devices(devices)
+    used = (torchrun.device(devices),) if torchrun.asked() else find_devices(devices)
     request = session.Request(
         scales=(wanted,) if wanted else group.scale if group else (),
         devices=used,
@@ -878,7 +883,7 @@ def _plans(
         allow_inconclusive=allow_inconclusive,
     )
     places = _places(store, data_dir)
-    threads = launch.slots(used)[0].threads
+    threads = torchrun.threads() if torchrun.asked() else launch.slots(used)[0].threads
     timings = Timings(session.readable_records(places.store), device_name(used[0]), threads)
     plans = session.make_plans(
         registry,

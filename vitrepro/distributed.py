@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from vitrepro import provenance
 from vitrepro.arrays import Ints
-from vitrepro.errors import UsageError
-from vitrepro.recipe import Precision
+from vitrepro.errors import RunError, UsageError
+from vitrepro.recipe import Arithmetic, Precision
 
-Arithmetic = Literal["fp32", "bf16", "fp16"]
+T = TypeVar("T")
 DTYPES: dict[Arithmetic, torch.dtype] = {
     "fp32": torch.float32,
+    "tf32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
@@ -74,11 +77,13 @@ def resolve_precision(wanted: Precision, devices: Sequence[str]) -> Arithmetic:
     """What `auto` stands for: bfloat16 where every device multiplies it, else float16 on CUDA and float32 on the CPU.
 
     Raises:
-        UsageError: fp16 on the CPU, which has no loss scaling there.
+        UsageError: fp16 or tf32 on the CPU, which has neither, or tf32 on a CUDA device without it.
     """
     cuda = devices[0].startswith("cuda")
-    if wanted == "fp16" and not cuda:
-        raise UsageError("--precision fp16 needs a CUDA device; use bf16 or fp32 on the CPU")
+    if wanted in ("fp16", "tf32") and not cuda:
+        raise UsageError(f"--precision {wanted} needs a CUDA device; use bf16 or fp32 on the CPU")
+    if wanted == "tf32" and not all(_cuda_multiplies_bf16(d) for d in devices):
+        raise UsageError("--precision tf32 needs an NVIDIA GPU of the Ampere generation or later; use fp32 or fp16")
     if wanted != "auto":
         return wanted
     if cuda:
@@ -100,9 +105,9 @@ def _cpu_multiplies_bf16() -> bool:
 
 @contextlib.contextmanager
 def autocast(device: str, precision: Arithmetic) -> Iterator[None]:
-    """Mixed precision on this device; float32 throughout for fp32."""
+    """Mixed precision on this device; float32 throughout for fp32 and tf32."""
     kind = device.partition(":")[0]
-    with torch.autocast(kind, DTYPES[precision], enabled=precision != "fp32"):
+    with torch.autocast(kind, DTYPES[precision], enabled=DTYPES[precision] != torch.float32):
         yield
 
 
@@ -111,6 +116,85 @@ def rank_and_world() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def share(batch_size: int) -> tuple[int, int]:
+    """First position and size of this process's share of every batch.
+
+    Raises:
+        UsageError: the batch cannot be shared out evenly.
+    """
+    rank, world = rank_and_world()
+    size, rest = divmod(batch_size, world)
+    if rest or not size:
+        raise UsageError(f"{world} processes cannot share batches of {batch_size} evenly; start a divisor of it")
+    return rank * size, size
+
+
+def share_gradients(model: nn.Module, device: str, *, some_unused: bool) -> DistributedDataParallel:
+    """The model, whose gradients are averaged over all processes.
+
+    Args:
+        some_unused: whether it holds parameters that its output does not depend on.
+    """
+    ids = None if device == "cpu" else [torch.device(device)]
+    return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=some_unused)
+
+
+def total(values: Tensor) -> Tensor:
+    """Sums over all processes, on every one of them; the values themselves where there is one."""
+    if rank_and_world()[1] > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def any_of(flag: bool) -> bool:
+    """Whether any of the processes says so."""
+    if rank_and_world()[1] == 1:
+        return flag
+    said: list[bool] = [flag] * rank_and_world()[1]
+    dist.all_gather_object(said, flag)
+    return any(said)
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What the first process makes, on all of them; the others wait for it.
+
+    Raises:
+        Exception: what `make` raised on the first process; a RunError with its words on the others.
+    """
+    rank, world = rank_and_world()
+    if world == 1:
+        return make()
+    message: list[Any] = [None, None]
+    raised: Exception | None = None
+    if rank == 0:
+        try:
+            message = [make(), None]
+        except Exception as error:  # told to the others before it goes its way
+            raised, message = error, [None, str(error) or type(error).__name__]
+    dist.broadcast_object_list(message)
+    if raised is not None:
+        raise raised
+    if message[1] is not None:
+        raise RunError(message[1])
+    made: T = message[0]
+    return made
+
+
+def agree(value: object, what: str) -> None:
+    """Make sure that all processes hold the same value.
+
+    Raises:
+        RunError: they do not; `what` they would do then.
+    """
+    _, world = rank_and_world()
+    if world > 1:
+        said = [value] * world
+        dist.all_gather_object(said, value)
+        if any(other != said[0] for other in said):
+            raise RunError(f"the processes of the run would {what}: {said}; they need one store, on a shared disk")
 
 
 def gather_by_position(positions: Ints, values: Ints, n: int) -> Ints:

@@ -25,6 +25,22 @@ def forward_macs(spec: ModelSpec, *, image_size: int, channels: int, num_classes
     return None
 
 
+def executed_macs(spec: ModelSpec, *, image_size: int, channels: int, num_classes: int) -> int | None:
+    """What of `forward_macs` is computed: a ViT read off its class token skips the other tokens of its last layer.
+
+    Raises:
+        ValueError: the patches of a ViT do not cover the image.
+    """
+    macs = forward_macs(spec, image_size=image_size, channels=channels, num_classes=num_classes)
+    if macs is None or not isinstance(spec, ViTSpec) or spec.pool != "cls" or spec.pos_embed == "relative":
+        return macs
+    _, D, _, _, mlp_dim = spec.sizes
+    N = check_grid(spec, image_size) ** 2
+    skipped = N * (2 * D * D + 2 * D * mlp_dim)  # queries and proj; fc1 and fc2
+    skipped += 2 * N * (N + 1) * D  # queries with keys; weights with values
+    return macs - skipped
+
+
 def training_flops(macs: int, images: float) -> float:
     """Floating point operations of training on that many images, repetitions counted.
 

@@ -113,7 +113,7 @@ def run_all(
     """
     context = _context()
     waiting, active = list(tasks), dict[int, _Active]()
-    with _signals() as received:
+    with signals_noted() as received:
         try:
             while (waiting or active) and not received:
                 for number, place in enumerate(places):
@@ -230,7 +230,7 @@ def _wind_down(active: dict[int, _Active], on_event: Callable[[Event], None], re
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals_noted() -> Iterator[list[int]]:
     """Signals that ask us to end, noted instead of raised; outside the main thread there are none."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -17,7 +17,7 @@ from vitrepro.claims import Registry, arms_of, merge, recipes
 from vitrepro.data.locate import locate, missing_message
 from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
 from vitrepro.literal import Checked, evaluate
-from vitrepro.recipe import Precision, Recipe
+from vitrepro.recipe import Arithmetic, Precision, Recipe
 from vitrepro.record import ENGINE, Deviation, run_identity
 from vitrepro.spec import (
     SCALES,
@@ -195,7 +195,7 @@ def plan_claim(
     registry: Registry,
     choice: Choice,
     *,
-    resolve: Callable[[Precision], Literal["fp32", "bf16", "fp16"]],
+    resolve: Callable[[Precision], Arithmetic],
     precision: Precision = "auto",
     seeds: int | None = None,
     overrides: Sequence[Override] = (),

@@ -15,7 +15,8 @@ from vitrepro.catalog import DATASETS, DatasetName
 
 PosEmbed = Literal["none", "learned_1d", "learned_2d", "relative"]
 Pool = Literal["cls", "gap"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Arithmetic = Literal["fp32", "tf32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 MeasureName = Literal[
     "position_distance_correlation",
     "position_row_column_excess",
@@ -357,7 +358,18 @@ class TrainSpec(Strict):
     polyak: Annotated[float, Field(gt=0, lt=1), NUMBER] | None = Field(
         None, description="evaluate the moving average of the weights that keeps this share of itself at each step"
     )
-    precision: Precision = "auto"
+    precision: Precision = Field(
+        "auto",
+        description="of products and convolutions; weights and statistics are float32. auto: bf16 where the device "
+        "multiplies it, else fp16 on CUDA and fp32 on the CPU",
+    )
+    engine: Literal["fast", "plain"] = Field(
+        "fast", description="plain: the model as it is written down, with every choice made for speed switched off"
+    )
+    deterministic: bool = Field(False, description="only kernels that give the same bits again on the same machine")
+    batch_norm: Literal["batch", "process"] = Field(
+        "batch", description="statistics of the whole batch, or of each process's share where several share a run"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSpec:

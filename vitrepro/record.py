@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
-from vitrepro.recipe import Strict
+from vitrepro.recipe import Arithmetic, Strict
 from vitrepro.spec import canonical_json
 
 if TYPE_CHECKING:  # listing claims must not wait for numpy
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # listing claims must not wait for numpy
 
 
 # Part of every run's identity. Raise it when the same recipe would lead to other weights than before.
-ENGINE = 2
+ENGINE = 3
 
 
 class Stored(Strict):
@@ -67,6 +67,10 @@ class TrainResult(Stored):
         weights_sha256: of the final weights; equal weights, equal hash.
         initial_sha256: of the file of released weights that training started from, if it did.
         lr: peak learning rate of the final weights, chosen among `lr_grid_dev` where that is not empty.
+        micro_batch: images per backward pass of a process; gradients were accumulated up to the effective batch.
+        did_not_fit: larger micro-batches that ran out of memory.
+        choices: made for speed, by name; see `vitrepro.engine`.
+        peak_memory_bytes: of the device's memory on CUDA, of the process's on a CPU.
     """
 
     n: PositiveInt
@@ -84,7 +88,7 @@ class TrainResult(Stored):
     skipped_steps: NonNegativeInt
     effective_batch: PositiveInt
     micro_batch: PositiveInt
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Arithmetic
     final_loss: float | None
     dev_correct: NonNegativeInt | None
     dev_n: PositiveInt | None
@@ -97,6 +101,10 @@ class TrainResult(Stored):
     lr_grid_dev: tuple[GridPoint, ...] = ()
     data_changes: tuple[str, ...] = Field((), description="what was done to the images beyond decoding")
     measures: dict[str, float] = Field(default_factory=dict, description="of the trained model, by name")
+    processes: PositiveInt = Field(1, description="that shared the run")
+    did_not_fit: tuple[PositiveInt, ...] = ()
+    choices: dict[str, str] = Field(default_factory=dict)
+    peak_memory_bytes: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _possible(self) -> TrainResult:

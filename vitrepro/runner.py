@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from vitrepro import checkpoint, provenance, weights
+from vitrepro import checkpoint, engine, provenance, weights
 from vitrepro.arrays import Ints
 from vitrepro.data.augment import normalize
 from vitrepro.data.prepare import Prepared
 from vitrepro.data.splits import Split, load_split
-from vitrepro.distributed import device_name
+from vitrepro.distributed import device_name, from_first, rank_and_world
 from vitrepro.errors import RunError
 from vitrepro.measure import accuracy, analytic
 from vitrepro.measure.trained import measure
@@ -68,36 +69,26 @@ class Task:
 def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None:
     """Finish one run, or go on with it where a killed process left it; a finished run is left alone.
 
+    Processes that share the run all call this; the first of them reads and writes the store.
+
     Args:
         report: told of progress, as {"step", "steps", "loss"}.
 
     Raises:
         RunError: the run cannot be finished (diverged, out of memory).
+        SmallerBatch: out of memory; a fresh process can go on, with smaller micro-batches.
         Stopped: `should_stop` said so; a checkpoint is written.
         StoreError: the store is full or cannot be written.
     """
     run, store = task.run, task.store
     torch.set_num_threads(task.threads)
-    folder = store.run_dir(run.id)
-    with _alone(store, run.id, should_stop):
-        if task.fresh:
-            store.archive(run.id)
-        if (folder / "record.json").exists():
+    with contextlib.ExitStack() as held:
+        if from_first(lambda: _nothing_to_do(task, held, should_stop)):
             return
         started, began = datetime.now(timezone.utc), time.monotonic()
         environment = provenance.environment(task.device, device_name(task.device), task.threads)
-        with explain(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        store.sweep(run.id)
-        store.clear_error(run.id)
-        values = run.config.model_dump(mode="json")
-        data = task.data.sha256 if task.data else None
-        if store.begun_on(run.id) not in (None, data):
-            raise RunError("it was begun on other data than is there now; use --fresh, or the data it was begun on")
         initial = _initial_weights(task)
-        _check_begun_from(folder, initial)
-        begun = {"data_sha256": data, "initial_sha256": initial.sha256 if initial else None}
-        store.write_config(run.id, {"run": run.name, "seed": run.seed, "config": values, **begun})
+        from_first(lambda: _begin(task, initial))
         if isinstance(run.config, AnalyticArm):
             result: TrainResult | AnalyticResult = _count(run.config)
             predictions = None
@@ -110,7 +101,7 @@ def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None
             experiment=run.experiment,
             arm=run.arm,
             seed=run.seed,
-            config=values,
+            config=run.config.model_dump(mode="json"),
             config_hash=run.config_hash,
             claims=dict(task.claims),
             deviations=run.deviations,
@@ -119,7 +110,37 @@ def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None
             started_at=started.isoformat(timespec="seconds"),
             wall_seconds=time.monotonic() - began,
         )
-        store.finish(record, predictions)
+        from_first(lambda: store.finish(record, predictions))
+
+
+def _nothing_to_do(task: Task, held: contextlib.ExitStack, should_stop: Callable[[], bool]) -> bool:
+    """Take the run's lock, which `held` gives back, and say whether the run is finished."""
+    run_id, store = task.run.id, task.store
+    held.enter_context(_alone(store, run_id, should_stop))
+    if task.fresh:
+        store.archive(run_id)
+    return (store.run_dir(run_id) / "record.json").exists()
+
+
+def _begin(task: Task, initial: Weights | None) -> None:
+    """Make the run's folder ready and write down what the run is.
+
+    Raises:
+        RunError: it was begun on other data or from other weights.
+    """
+    run, store = task.run, task.store
+    folder = store.run_dir(run.id)
+    with explain(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    store.sweep(run.id)
+    store.clear_error(run.id)
+    data = task.data.sha256 if task.data else None
+    if store.begun_on(run.id) not in (None, data):
+        raise RunError("it was begun on other data than is there now; use --fresh, or the data it was begun on")
+    _check_begun_from(folder, initial)
+    begun = {"data_sha256": data, "initial_sha256": initial.sha256 if initial else None}
+    values = run.config.model_dump(mode="json")
+    store.write_config(run.id, {"run": run.name, "seed": run.seed, "config": values, **begun})
 
 
 @contextlib.contextmanager
@@ -192,8 +213,13 @@ def _train_and_test(
     run, device, folder = task.run, task.device, task.store.run_dir(task.run.id)
     precision = recipe.train.precision
     assert precision != "auto"  # the planner resolves it, since it is part of the run's identity
-    if precision == "fp32":
-        torch.backends.cudnn.allow_tf32 = False  # convolutions in the same arithmetic as matrix products
+    choices = engine.choose(recipe, device, precision)
+    engine.settle(choices, precision)
+    rank, processes = rank_and_world()
+    too_large = checkpoint.did_not_fit(folder)
+    micro_batch = _smaller(recipe.train.batch_size // processes, too_large[-1]) if too_large else None
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
 
     total_steps = float(recipe.total_steps)
 
@@ -203,9 +229,10 @@ def _train_and_test(
         model = build(of.model, image_size=of.image_size, channels=of.channels, num_classes=of.data.num_classes)
         if initial is not None:
             weights.load(model, initial)
-        model = model.to(device)
-        model = model.to(memory_format=torch.channels_last)  # faster convolutions; nothing else changes
-        with (folder / "metrics.jsonl").open("a") as curve:
+        model = engine.configure(model.to(device), choices)
+        if processes > 1:
+            model = engine.share_statistics(model, of.train.batch_norm, device)
+        with (folder / "metrics.jsonl" if rank == 0 else Path(os.devnull)).open("a") as curve:
 
             def log(row: dict[str, float]) -> None:
                 row |= {"step": steps_before + row["step"], "steps": total_steps}
@@ -214,20 +241,28 @@ def _train_and_test(
                     curve.flush()
                 report(row)
 
-            trained = train(
-                model,
-                images,
-                labels,
-                of,
-                seed=run.seed,
-                device=device,
-                precision=precision,
-                folder=folder,
-                log=log,
-                should_stop=should_stop,
-                checkpoint_seconds=task.checkpoint_seconds,
-                stage=stage,
-            )
+            try:
+                trained = train(
+                    model,
+                    images,
+                    labels,
+                    of,
+                    seed=run.seed,
+                    device=device,
+                    precision=precision,
+                    folder=folder,
+                    engine=choices,
+                    micro_batch=micro_batch,
+                    log=log,
+                    should_stop=should_stop,
+                    checkpoint_seconds=task.checkpoint_seconds,
+                    stage=stage,
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                used = micro_batch or of.train.micro_batch or of.train.batch_size // processes
+                raise _smaller_batch(folder, model, of, used, too_large) from error
         broken = next((k for k, v in model.state_dict().items() if not torch.isfinite(v).all()), None)
         if broken:
             raise Diverged(f"{broken} is not finite after the last step; the run has diverged")
@@ -267,7 +302,7 @@ def _train_and_test(
         steps=trained.steps,
         skipped_steps=trained.skipped_steps,
         effective_batch=recipe.train.batch_size,
-        micro_batch=recipe.train.micro_batch or recipe.train.batch_size,
+        micro_batch=trained.micro_batch,
         precision=precision,
         final_loss=trained.final_loss,
         dev_correct=dev_correct,
@@ -279,9 +314,62 @@ def _train_and_test(
         lr=final.train.lr,
         lr_grid_dev=grid.points,
         data_changes=data.changes,
-        measures=_measures(model, recipe, test_images[:MEASURED_IMAGES]),
+        measures=_measures(engine.configure(model, None), recipe, test_images[:MEASURED_IMAGES]),
+        processes=processes,
+        did_not_fit=too_large,
+        choices=choices.told | _compiled(trained),
+        peak_memory_bytes=_peak_memory(device),
     )
     return result, predictions
+
+
+def _compiled(trained: Trained) -> dict[str, str]:
+    return {} if trained.compiled_at is None else {"compilation": f"from step {trained.compiled_at} on"}
+
+
+def _peak_memory(device: str) -> int:
+    """Bytes: allocated on the device by this process, or resident on a CPU."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class OutOfMemory(RunError):
+    """The device's memory does not hold the run, as it is."""
+
+
+class SmallerBatch(OutOfMemory):
+    """Out of memory; the smaller micro-batch is noted, and a fresh process goes on with it."""
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a smaller batch may help; a device that has seen an illegal access is lost, whatever it says."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(error)  # how torch's allocator for the CPU puts it
+
+
+def _smaller_batch(
+    folder: Path, model: nn.Module, recipe: Recipe, used: int, too_large: tuple[int, ...]
+) -> OutOfMemory:
+    """What to raise after a micro-batch of `used` ran out of memory."""
+    smaller = _smaller(recipe.train.batch_size, used)
+    if smaller is None:
+        return OutOfMemory(
+            "out of memory with a single image at a time; use a device with more memory or a smaller model"
+        )
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return OutOfMemory(
+            f"out of memory with {used} images at a time, over which its batch norm takes statistics: fewer would be "
+            f"another experiment. Use a device with more memory, or --set train.micro_batch={smaller}, a deviation"
+        )
+    checkpoint.save_did_not_fit(folder, (*too_large, used))
+    return SmallerBatch(f"out of memory with {used} images at a time; goes on with {smaller}, accumulating gradients")
+
+
+def _smaller(batch_size: int, than: int) -> int | None:
+    """The largest divisor of the batch that is at most half of `than`, or None."""
+    return next((size for size in range(than // 2, 0, -1) if batch_size % size == 0), None)
 
 
 def _measures(model: nn.Module, recipe: Recipe, images: Tensor) -> dict[str, float]:
@@ -356,7 +444,8 @@ def _search(
             eval_seconds=grid.eval_seconds + eval_seconds,
             resumed_at=resumed_at,
         )
-        checkpoint.save_grid(folder, {**vars(grid), "points": [point.model_dump() for point in grid.points]})
+        results = {**vars(grid), "points": [point.model_dump() for point in grid.points]}
+        from_first(partial(checkpoint.save_grid, folder, results))
     return grid
 
 

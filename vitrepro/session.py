@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vitrepro import plan, power, verdict
+from vitrepro import plan, power, torchrun, verdict
 from vitrepro.claims import Registry
 from vitrepro.cost import Timings, duration, total
 from vitrepro.errors import StoreError, UsageError
@@ -184,7 +184,7 @@ def verify(
     verdicts = []
     for claim_plan in plans:
         decided = judge(claim_plan, store)
-        if claim_plan.choice.scale is not None and claim_plan.held_back is None:
+        if claim_plan.choice.scale is not None and claim_plan.held_back is None and torchrun.first():
             store.write_verdict(entry_of(claim_plan, decided))
         verdicts.append(decided)
     return verdicts
@@ -308,4 +308,7 @@ def _execute(
             return left() < -0.25 * (request.budget_seconds or 0.0)
         return seconds / share - seconds > left() + 0.1 * (request.budget_seconds or 0.0)
 
+    if torchrun.asked():
+        torchrun.run_all(tasks, request.devices[0], on_event, fits)
+        return
     launch.run_all(tasks, launch.slots(request.devices), on_event, fits=fits, overdue=overdue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -12,14 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrepro import checkpoint, optim
+from vitrepro import checkpoint, distributed, optim
 from vitrepro.data.augment import augment
 from vitrepro.data.batches import batches
-from vitrepro.distributed import Arithmetic, autocast
+from vitrepro.distributed import autocast
+from vitrepro.engine import Engine, choose, compilation_pays, has_unused
 from vitrepro.errors import RunError
 from vitrepro.randomness import derive
-from vitrepro.recipe import Recipe
+from vitrepro.recipe import Arithmetic, Recipe
 
+CHECK_STEPS = 20  # at most, between looks at the losses on a GPU: a look waits for the device
+TIMED_STEPS = 30  # before it is decided whether to compile
 MAX_SKIPPED = 50  # fp16 steps in a row that the loss scaler may drop before the run counts as diverged
 
 
@@ -38,6 +42,8 @@ class Trained:
     Attributes:
         seconds: spent in the loop, over all attempts.
         resumed_at: steps at which a stopped or killed run went on.
+        micro_batch: images per backward pass of a process.
+        compiled_at: step from which on the compiled model was used; None for never.
     """
 
     steps: int
@@ -45,6 +51,8 @@ class Trained:
     final_loss: float
     seconds: float
     resumed_at: tuple[int, ...]
+    micro_batch: int
+    compiled_at: int | None = None
 
 
 def train(
@@ -57,6 +65,8 @@ def train(
     device: str,
     precision: Arithmetic,
     folder: Path,
+    engine: Engine | None = None,
+    micro_batch: int | None = None,
     log: Callable[[dict[str, float]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 30.0,
@@ -65,38 +75,52 @@ def train(
     """Train a model in place, from the newest checkpoint in `folder` if there is one.
 
     Batches, augmentation and dropout are functions of seed and step, so a resumed run sees what an
-    uninterrupted one would have seen.
+    uninterrupted one would have seen. Processes that share the run (torch.distributed) each take a share of
+    every batch and end with the same weights; the first of them writes checkpoints and logs.
 
     Args:
         images: uint8, (N, C, H, W), on the device.
         labels: int64, (N,), on the device.
         folder: checkpoints are kept here, every `checkpoint_seconds`.
+        engine: the choices made for speed; those of the recipe and the device unless given.
+        micro_batch: images per backward pass, instead of the recipe's; gradients are accumulated.
         stage: whose checkpoints to go on from, where a run trains several times.
         log: called about a hundred times with step, loss, lr and the training accuracy since the last call.
 
     Raises:
-        Diverged: the loss is not finite; before the update, with the step.
+        Diverged: the loss is not finite, with the step; nothing is saved after it.
         Stopped: `should_stop` said so; a checkpoint is written.
     """
     spec, steps = recipe.train, recipe.steps
-    micro = spec.micro_batch or spec.batch_size
+    engine = engine or choose(recipe, device, precision)
+    first, share = distributed.share(spec.batch_size)
+    micro = min(micro_batch or spec.micro_batch or spec.batch_size, share)
+    world = spec.batch_size // share
     log_every = max(1, steps // 100)
+    check_every = 1 if device == "cpu" and world == 1 else min(log_every, CHECK_STEPS)
     scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=precision == "fp16")
-    optimizer = optim.build(model, spec, fused=not scaler.is_enabled())
+    optimizer = optim.build(model, spec, fused=engine.fused_optimizer)
 
     start, skipped, in_a_row, loss, before, resumed_at = 0, 0, 0, math.nan, 0.0, ()
+    compiled_at: int | None = None
     weights = [p for p in model.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in weights] if spec.polyak else []
     state = checkpoint.load_newest(folder, device, stage)
     if state is not None:
         start, loss, before = state["step"], state["loss"], state["seconds"]
-        skipped, in_a_row = state["skipped"], state["in_a_row"]
+        skipped, in_a_row, compiled_at = state["skipped"], state["in_a_row"], state["compiled_at"]
         resumed_at = (*state["resumed_at"], start)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         average = state["average"]
+    distributed.agree(start, "go on from another step")
 
+    shared = distributed.share_gradients(model, device, some_unused=has_unused(model)) if world > 1 else None
+    forward: Callable[[Tensor], Tensor] = shared or model
+    if compiled_at is not None:
+        forward = torch.compile(forward)
+    undecided = engine.may_compile and compiled_at is None
     began = saved = time.monotonic()
 
     def save(step: int) -> None:
@@ -110,17 +134,21 @@ def train(
             "in_a_row": in_a_row,
             "seconds": before + time.monotonic() - began,
             "resumed_at": resumed_at,
+            "compiled_at": compiled_at,
         }
         checkpoint.save(folder, step, values, stage)
 
     model.train()
-    loss_sum, hits, seen = 0.0, 0, 0
-    for step, index in enumerate(batches(len(images), spec.batch_size, steps, seed, start), start):
+    losses: list[Tensor] = []  # on the device, of the steps since the last look
+    loss_sum, seen, hits = 0.0, 0, torch.zeros((), dtype=torch.int64, device=device)
+    for step, batch in enumerate(batches(len(images), spec.batch_size, steps, seed, start), start):
+        done = step + 1
+        look = done % check_every == 0 or done % log_every == 0 or done == steps
         rate = optim.learning_rate(step, steps, spec)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(derive(seed, "dropout", step))
-        where = torch.from_numpy(index).to(images.device)
+        torch.manual_seed(derive(seed, f"dropout from {first}" if first else "dropout", step))
+        where = torch.from_numpy(batch[first : first + share]).to(images.device)
         x, target = augment(
             images[where],
             labels[where],
@@ -129,23 +157,32 @@ def train(
             image_size=recipe.image_size,
             seed=seed,
             step=step,
+            first=first,
+            batch_size=spec.batch_size,
         )
 
         batch_loss = torch.zeros((), device=device)
-        for first in range(0, spec.batch_size, micro):
-            part = slice(first, first + micro)
-            with autocast(device, precision):
-                logits = model(x[part])
-            share = len(logits) / spec.batch_size
-            part_loss = F.cross_entropy(logits.float(), target[part], label_smoothing=spec.label_smoothing) * share
-            scaler.scale(part_loss).backward()
+        for begin in range(0, share, micro):
+            part = slice(begin, begin + micro)
+            last = begin + micro >= share
+            with shared.no_sync() if shared is not None and not last else contextlib.nullcontext():
+                with autocast(device, precision):
+                    logits = forward(x[part])
+                weight = len(logits) / spec.batch_size
+                part_loss = F.cross_entropy(logits.float(), target[part], label_smoothing=spec.label_smoothing) * weight
+                scaler.scale(part_loss * world).backward()  # gradients are averaged over the processes
             batch_loss += part_loss.detach()
             if target.ndim == 1:
-                hits += int((logits.detach().argmax(1) == target[part]).sum())
+                hits += (logits.detach().argmax(1) == target[part]).sum()
 
-        loss = float(batch_loss)
-        if not math.isfinite(loss):
-            raise Diverged(f"the loss is {loss} at step {step} of {steps}; the run has diverged")
+        losses.append(batch_loss)
+        if look:
+            found = distributed.total(torch.stack(losses)).tolist()
+            bad = next((i for i, value in enumerate(found) if not math.isfinite(value)), None)
+            if bad is not None:
+                at = done - len(found) + bad
+                raise Diverged(f"the loss is {found[bad]} at step {at} of {steps}; the run has diverged")
+            loss, loss_sum, seen, losses = found[-1], loss_sum + sum(found), seen + len(found), []
         scaler.unscale_(optimizer)
         if spec.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm)
@@ -160,22 +197,30 @@ def train(
         if spec.polyak is not None:
             torch._foreach_lerp_(average, [p.detach() for p in weights], 1 - spec.polyak)
 
-        loss_sum, seen = loss_sum + loss, seen + 1
-        done = step + 1
-        if done % log_every == 0 or done == steps:
+        if look and (done % log_every == 0 or done == steps):
             row = {"step": float(done), "steps": float(steps), "loss": loss_sum / seen, "lr": rate}
             if target.ndim == 1:
-                row["train_top1"] = 100 * hits / (seen * spec.batch_size)
-            log(row)
-            loss_sum, hits, seen = 0.0, 0, 0
-        stop = should_stop() and done < steps
-        if stop or time.monotonic() - saved > checkpoint_seconds:
+                row["train_top1"] = 100 * int(distributed.total(hits)) / (seen * spec.batch_size)
+            if first == 0:
+                log(row)
+            loss_sum, seen, hits = 0.0, 0, torch.zeros_like(hits)
+        if not look:
+            continue
+        stop = distributed.any_of(should_stop()) and done < steps
+        if first == 0 and (stop or time.monotonic() - saved > checkpoint_seconds):
             save(done)
             saved = time.monotonic()
         if stop:
             raise Stopped(f"stopped after step {done} of {steps}")
+        if undecided and done >= start + TIMED_STEPS:
+            undecided = False
+            pace = (time.monotonic() - began) / (done - start)
+            if distributed.any_of(compilation_pays(pace, steps - done)):
+                torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
+                forward, compiled_at = torch.compile(forward), done
 
     if spec.polyak is not None:
         for parameter, mean in zip(weights, average, strict=True):
             parameter.data.copy_(mean)
-    return Trained(steps, skipped, loss, before + time.monotonic() - began, resumed_at)
+    seconds = before + time.monotonic() - began
+    return Trained(steps, skipped, loss, seconds, resumed_at, micro, compiled_at)

@@ -63,8 +63,8 @@ def done(of: Task, should_stop: Callable[[], bool] = lambda: False) -> TrainResu
 
 
 def outcome(of: Task, result: TrainResult) -> tuple[Any, ...]:
-    """All of a result that does not depend on the clock, or on how often it was stopped."""
-    timed = {"train_seconds", "eval_seconds", "resumed_at"}
+    """All of a result that does not depend on the clock, the memory, or on how often it was stopped."""
+    timed = {"train_seconds", "eval_seconds", "resumed_at", "peak_memory_bytes"}
     return result.model_dump(exclude=timed), of.store.predictions(of.run.id).predicted.tolist()
 
 

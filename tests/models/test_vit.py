@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitrepro.models import vit
 from vitrepro.models.posemb import POS_EMBED, Learned1d, Learned2d, RelativePosBias
-from vitrepro.models.vit import AxialBlock, ViT, attend
+from vitrepro.models.vit import AxialBlock, Block, ViT, attend, fused_attention
 from vitrepro.recipe import HybridStem, PosEmbed, ViTSpec
 
 SMALL: dict[str, Any] = {"patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 3}
@@ -124,33 +123,83 @@ def test_named_variants_have_as_many_parameters_as_timms(variant: str, name: str
 
 
 @pytest.mark.parametrize("bias", [None, "per head", "per image and head"])
-def test_both_attention_kernels_agree_in_values_and_gradients(
-    bias: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_attention_kernels_agree_in_values_and_gradients(bias: str | None) -> None:
     torch.manual_seed(0)
     shapes = [(2, 3, 17, 8)] * 3 + ({None: [], "per head": [(3, 17, 17)]}.get(bias, [(2, 3, 17, 17)]))
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     results = {}
-    for limit in (17, 16):  # products, then the fused kernel
-        monkeypatch.setattr(vit, "MATMUL_TOKENS", limit)
-        out = attend(*inputs)
-        results[limit] = (out, *torch.autograd.grad(out.square().sum(), inputs))
-    for plain, fused in zip(results[17], results[16], strict=True):
+    for kernel in (False, True):
+        out = attend(*inputs, fused=kernel)
+        results[kernel] = (out, *torch.autograd.grad(out.square().sum(), inputs))
+    for plain, fused in zip(results[False], results[True], strict=True):
         torch.testing.assert_close(plain, fused, atol=1e-12, rtol=1e-12)
 
 
-def test_the_kernel_depends_on_the_length_of_the_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths = []
+@pytest.mark.parametrize(
+    ("device", "tokens", "fused"), [("cpu", 1, False), ("cpu", 256, False), ("cpu", 257, True), ("cuda", 1, True)]
+)
+def test_the_kernel_depends_on_the_device_and_the_length_of_the_sequence(device: str, tokens: int, fused: bool) -> None:
+    assert fused_attention(device, tokens) is fused
 
-    def fused(q: Tensor, *_: Tensor, attn_mask: Tensor | None) -> Tensor:  # noqa: ARG001
-        lengths.append(q.shape[-2])
-        return q
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused)
-    for length in (1, 256, 257):
-        q = torch.zeros(1, 1, length, 4)
-        attend(q, q, q)
-    assert lengths == [257]
+@pytest.mark.parametrize("kernel", [None, True, False])
+def test_a_model_uses_the_kernel_that_it_is_told(kernel: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda q, *_, attn_mask: used.append(attn_mask) or q
+    )
+    model = small(depth=2)
+    for block in model.blocks:
+        block.attn.fused = kernel
+    model(torch.zeros(1, 3, 16, 16))
+    assert len(used) == (2 if kernel else 0)
+
+
+# --- what no logit depends on
+
+
+@pytest.mark.parametrize("settings", [{}, {"attention_norm": "unused"}, {"qkv_bias": False}, {"depth": 1}])
+def test_skipping_what_no_logit_depends_on_changes_neither_logits_nor_gradients(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = small(**settings).double()
+    torch.nn.init.normal_(model.head.weight)
+    images = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    found = []
+    for skip in (False, True):
+        model.skip_unread = skip
+        logits = model(images)
+        gradients = torch.autograd.grad(logits.square().sum(), list(model.parameters()), allow_unused=True)
+        found.append([logits, *(g for g in gradients if g is not None)])
+    for whole, short in zip(*found, strict=True):
+        torch.testing.assert_close(whole, short, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"pool": "gap"}, {"pool": "gap", "attention": "axial"}, {"pos_embed": "relative"}]
+)
+def test_where_logits_depend_on_every_token_or_the_bias_of_positions_nothing_is_skipped(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Block, "of_class_token", never)
+    model = small(**settings)
+    model.skip_unread = True
+    assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
+
+
+def test_tokens_are_narrow_only_where_told_and_only_under_autocast() -> None:
+    model = small()
+    types = []
+    model.blocks[0].register_forward_pre_hook(lambda _, inputs: types.append(inputs[0].dtype))
+    images = torch.zeros(1, 3, 16, 16)
+    for narrow in (False, True):
+        model.narrow_tokens = narrow
+        model(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            model(images)
+    assert types == [torch.float32, torch.float32, torch.float32, torch.bfloat16]
 
 
 # --- position

@@ -42,14 +42,19 @@ def augment(
     image_size: int,
     seed: int,
     step: int,
+    first: int = 0,
+    batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A training batch as the model sees it: crop, flip, colour jitter, resize, normalise, mixup, in this order.
 
-    The random numbers belong to the position in the batch: processes that share a run pass a seed each.
+    The random numbers belong to the position in the batch, so that processes that share a batch draw what one
+    process would have drawn. Only mixup, which needs a partner, stays within each process's share.
 
     Args:
         images: uint8, (B, C, H, W).
         labels: int64, (B,).
+        first: position in the batch of the first of these images.
+        batch_size: of the whole batch; B where these images are all of it.
         image_size: S; other sizes are resized to it (bilinear, antialiased).
 
     Returns:
@@ -58,9 +63,10 @@ def augment(
     """
     B = len(images)
     random = torch.Generator().manual_seed(derive(seed, "augment", step))
-    place = torch.rand(B, 3, generator=random)  # flip, row and column of the crop
-    area_ratio = torch.rand(B, CROP_TRIES, 2, generator=random)
-    colour = torch.rand(B, 4, generator=random).to(images.device)
+    whole, mine = batch_size or B, slice(first, first + B)
+    place = torch.rand(whole, 3, generator=random)[mine]  # flip, row and column of the crop
+    area_ratio = torch.rand(whole, CROP_TRIES, 2, generator=random)[mine]
+    colour = torch.rand(whole, 4, generator=random)[mine].to(images.device)
 
     flipped = (place[:, 0] < 0.5) & spec.flip
     if spec.random_resized_crop:
@@ -72,7 +78,8 @@ def augment(
         x = color_jitter(x, spec.color_jitter, colour)
     x = _scaled(_resized(x, image_size), spec)
     if spec.mixup:
-        return mixup(x, labels, spec.mixup, num_classes, derive(seed, "mixup", step))
+        purpose = f"mixup from {first}" if first else "mixup"
+        return mixup(x, labels, spec.mixup, num_classes, derive(seed, purpose, step))
     return x, labels
 
 

@@ -21,18 +21,26 @@ from vitrepro.recipe import ViTSpec, check_grid
 MATMUL_TOKENS = 256  # up to here plain products train faster on a CPU, 1.7 times in bfloat16 at 65 tokens
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Softmax attention, by whichever kernel is faster here; q, k, v and the result are (B, H, T, d).
+def fused_attention(device: str, tokens: int) -> bool:
+    """Whether the fused kernel is the faster one on this device, `cpu` or `cuda`, for that many keys."""
+    return device != "cpu" or tokens > MATMUL_TOKENS
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, fused: bool) -> Tensor:
+    """Softmax attention of queries (B, H, Q, d) to keys and values (B, H, T, d): (B, H, Q, d).
 
     Args:
-        bias: added to the logits, broadcastable to (B, H, T, T).
+        bias: added to the logits, broadcastable to (B, H, Q, T).
+        fused: by the kernel that never holds the weights, or by plain products.
     """
-    if q.device.type == "cpu" and q.shape[-2] <= MATMUL_TOKENS:
-        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-        if bias is not None:
-            logits = logits + bias
-        return logits.softmax(dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    if fused:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    B, H, Q, d = q.shape
+    q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+    logits = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=d**-0.5)
+    if bias is not None:
+        logits = (logits.view(B, H, Q, -1) + bias).flatten(0, 1)
+    return torch.bmm(logits.softmax(dim=-1), v).view(B, H, Q, d)
 
 
 class Attention(nn.Module):
@@ -40,7 +48,12 @@ class Attention(nn.Module):
 
     Args:
         pos_embed: gives a bias for the logits from the scaled queries, if there is one.
+
+    Attributes:
+        fused: which kernel; the faster one of the device and the length of the sequence where it is None.
     """
+
+    fused: bool | None = None
 
     def __init__(
         self, dim: int, num_heads: int, qkv_bias: bool, dropout: float, pos_embed: RelativePosBias | None
@@ -57,8 +70,22 @@ class Attention(nn.Module):
         d = D // self.num_heads
         q, k, v = self.qkv(x).reshape(B, T, 3, self.num_heads, d).permute(2, 0, 3, 1, 4)  # (B, H, T, d) each
         bias = None if self.pos_embed is None else self.pos_embed(q * d**-0.5)
-        x = attend(q, k, v, bias).transpose(1, 2).reshape(B, T, D)
+        x = attend(q, k, v, bias, fused=self._fused(x)).transpose(1, 2).reshape(B, T, D)
         return self.drop(self.proj(x))
+
+    def of_class_token(self, x: Tensor) -> Tensor:
+        """The class token's row of `forward`, (B, 1, D), from its query alone, where there is no bias."""
+        B, T, D = x.shape
+        H, d = self.num_heads, D // self.num_heads
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(x[:, :1], weight[:D], None if bias is None else bias[:D]).reshape(B, 1, H, d).transpose(1, 2)
+        kv = F.linear(x, weight[D:], None if bias is None else bias[D:])
+        k, v = kv.reshape(B, T, 2, H, d).permute(2, 0, 3, 1, 4)
+        out = attend(q, k, v, fused=self._fused(x)).transpose(1, 2).reshape(B, 1, D)
+        return self.drop(self.proj(out))
+
+    def _fused(self, x: Tensor) -> bool:
+        return fused_attention(x.device.type, x.shape[1]) if self.fused is None else self.fused
 
 
 class Mlp(nn.Module):
@@ -92,6 +119,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x) if self.attention_norm == "pre" else x)
         return x + self.mlp(self.norm2(x))
+
+    def of_class_token(self, x: Tensor) -> Tensor:
+        """The class token's row of `forward`, (B, 1, D)."""
+        out = x[:, :1] + self.attn.of_class_token(self.norm1(x) if self.attention_norm == "pre" else x)
+        return out + self.mlp(self.norm2(out))
 
 
 class AxialBlock(nn.Module):
@@ -143,11 +175,20 @@ class ViT(nn.Module):
     Args:
         image_size: pixels per side of the only size of image it takes.
 
+    Attributes:
+        skip_unread: leave out of the last layer what no logit depends on, where logits are read off the class
+            token alone: the other tokens' queries, projections and MLP. The logits and the gradients are the same.
+        narrow_tokens: under autocast, tokens between the layers are of the narrow type too; layers' statistics and
+            the weights stay float32.
+
     Raises:
         ValueError: the patches do not cover an image of that size.
 
     Source: Section 3.1, Appendix B.1; D.3 for `gap`, D.6 for `axial`.
     """
+
+    skip_unread: bool = False
+    narrow_tokens: bool = False
 
     def __init__(self, spec: ViTSpec, *, image_size: int, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -183,7 +224,14 @@ class ViT(nn.Module):
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         x = self.pos_drop(self.pos_embed(x))
-        x = self.norm(self.blocks(x))
+        if self.narrow_tokens and torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        last = self.blocks[-1]
+        if self.skip_unread and self.cls_token is not None and isinstance(last, Block) and last.attn.pos_embed is None:
+            x = last.of_class_token(self.blocks[:-1](x))
+        else:
+            x = self.blocks(x)
+        x = self.norm(x)
         return x.mean(dim=1) if self.cls_token is None else x[:, 0]
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,0 +1,130 @@
+"""How a recipe is computed on a device: what makes it fast and leaves alone what it computes.
+
+Every choice is written down with its reason, in the run's record and by `vitrepro show --engine`; a recipe
+with `engine: plain` makes none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from vitrepro.errors import RunError
+from vitrepro.models.vit import MATMUL_TOKENS, Attention, Block, ViT, fused_attention
+from vitrepro.recipe import Arithmetic, Recipe, ViTSpec, check_grid
+
+COMPILE_SECONDS = 60.0  # of torch.compile on a GPU for a model of a dozen layers, to be on the safe side
+COMPILE_GAIN = 0.15  # of the step's time, to be on the safe side
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The choices for one recipe, device and arithmetic.
+
+    Attributes:
+        fused_attention: one kernel that never holds the weights, or plain products; None for other models.
+        skip_unread, narrow_tokens: as `ViT` has them.
+        channels_last: the layout in which convolutions are fast.
+        fused_optimizer: one kernel for all parameters.
+        may_compile: `torch.compile`, once the measured steps say that it pays back within the run.
+        deterministic: only kernels that give the same bits again.
+    """
+
+    fused_attention: bool | None
+    skip_unread: bool
+    narrow_tokens: bool
+    channels_last: bool
+    fused_optimizer: bool
+    may_compile: bool
+    deterministic: bool
+    told: dict[str, str]
+
+
+def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
+    """The choices for training and evaluating a recipe; `device` is `cpu` or `cuda:0`."""
+    kind = device.partition(":")[0]
+    fast, model, deterministic = recipe.train.engine == "fast", recipe.model, recipe.train.deterministic
+    reasons: dict[str, str] = {}
+    fused, skip, narrow = None, False, False
+    if isinstance(model, ViTSpec):
+        patches = check_grid(model, recipe.image_size)
+        keys = patches if model.attention == "axial" else patches**2 + (model.pool == "cls")
+        fused = fused_attention(kind, keys) if fast else True
+        reads_class_token = model.pool == "cls" and model.attention == "global" and model.pos_embed != "relative"
+        skip = fast and reads_class_token
+        narrow = fast and kind == "cpu" and precision == "bf16"
+        if fused:
+            reasons["attention"] = f"the fused kernel, {keys} keys on {kind}"
+        else:
+            reasons["attention"] = f"plain products: up to {MATMUL_TOKENS} keys they train faster on a CPU, here {keys}"
+        reasons["last layer"] = "of the class token alone: no logit depends on the others" if skip else "of every token"
+        reasons["tokens between layers"] = "bfloat16" if narrow else "float32"
+    scaled = precision == "fp16"  # fused SGD leaves its momentum unwritten where the scaler skips the first step
+    may_compile = fast and kind == "cuda" and not deterministic
+    reasons["arithmetic"] = {
+        "fp32": "float32 throughout",
+        "tf32": "products in TF32, float32 elsewhere",
+        "bf16": "products in bfloat16; weights, gradients' sums and statistics in float32",
+        "fp16": "products in float16 with a loss scaler; weights and statistics in float32",
+    }[precision]
+    reasons["layout"] = "channels last" if fast else "as allocated"
+    reasons["optimizer"] = "one fused kernel" if fast and not scaled else "a kernel for each parameter or group"
+    if may_compile:
+        reasons["compilation"] = "once the measured steps say that it pays back within the run"
+    elif not fast or deterministic:
+        reasons["compilation"] = "none, as the recipe asks"
+    else:
+        reasons["compilation"] = "none: on a CPU it gains a few percent at most and takes up to a minute"
+    reasons["kernels"] = "deterministic" if deterministic else "the fastest"
+    return Engine(fused, skip, narrow, fast, fast and not scaled, may_compile, deterministic, reasons)
+
+
+def settle(engine: Engine, precision: Arithmetic) -> None:
+    """Settings of this process: TF32 exactly where the recipe says so, deterministic kernels where it does."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = not engine.deterministic
+    torch.use_deterministic_algorithms(engine.deterministic)
+
+
+def configure(model: nn.Module, engine: Engine | None) -> nn.Module:
+    """The model, told the choices that are its own; as it is written down where there is no engine."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.fused = engine.fused_attention if engine else None
+    if isinstance(model, ViT):
+        model.skip_unread = engine is not None and engine.skip_unread
+        model.narrow_tokens = engine is not None and engine.narrow_tokens
+    if engine is not None and engine.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def share_statistics(model: nn.Module, batch_norm: Literal["batch", "process"], device: str) -> nn.Module:
+    """The model, whose batch norm sees the whole batch though several processes share it, where the recipe says so.
+
+    Raises:
+        RunError: torch has no such layer on a CPU.
+    """
+    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if batch_norm == "process" or not normed:
+        return model
+    if device == "cpu":
+        raise RunError(
+            "batch norm over several processes' images needs CUDA devices; run it in one process, or take each "
+            "process's own statistics, a deviation: --set train.batch_norm=process"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def has_unused(model: nn.Module) -> bool:
+    """Whether the model holds parameters that are defined and never called."""
+    return any(isinstance(module, Block) and module.attention_norm == "unused" for module in model.modules())
+
+
+def compilation_pays(step_seconds: float, steps_left: int) -> bool:
+    """Whether compiling would be paid back twice by the steps that are left, at their measured pace."""
+    return steps_left * step_seconds * COMPILE_GAIN > 2 * COMPILE_SECONDS
