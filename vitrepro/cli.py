@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vitrepro.cost import Timings
     from vitrepro.plan import ClaimPlan
     from vitrepro.session import Request
+    from vitrepro.spec import Claim
     from vitrepro.store import Places
 
 SCHEMA_VERSION = 1
@@ -177,6 +179,11 @@ def list_claims(
 @app.command()
 def show(
     claim_id: Annotated[str, typer.Argument(metavar="CLAIM")],
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Also the choices made for speed on this device, each with its reason.")
+    ] = False,
+    scale: ScaleOption = None,
+    devices: DevicesOption = "auto",
     store: StoreOption = DEFAULT_STORE,
     data_dir: DataOption = None,
     claims_dir: ClaimsOption = None,
@@ -194,6 +201,9 @@ def show(
     chosen, _ = claims.select(registry, [claim_id])
     entries, faults = places.store.verdicts()
     reason = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda_likely())
+    if (scale is not None or devices != "auto") and not engine:
+        raise UsageError("--scale and --devices of show go with --engine")
+    computed = {c.id: _engine_choices(c, registry, _scale(scale), devices, reason) for c in chosen} if engine else {}
     if as_json:
         described = []
         for claim in chosen:
@@ -207,6 +217,7 @@ def show(
                     "why_not": dict(choice.reasons),
                     "questions": dict(answers(claim, registry.papers.get(claim.source.paper), mine)),
                     "verdicts": [e.model_dump(mode="json") for e in mine],
+                    **({"engine": computed[claim.id][1]} if engine else {}),
                 }
             )
         _print_json(claims=described, problems=faults)
@@ -222,6 +233,10 @@ def show(
 
             judged = rejudge(registry, places.store, mine)
         describe(out, claim, registry, choice, mine, cell if named == claim.id else None, judged)
+        if engine:
+            from vitrepro.report.engines import print_choices
+
+            print_choices(out, *computed[claim.id])
     for fault in faults:
         typer.echo(fault, err=True)
 
@@ -243,28 +258,35 @@ def plan_command(
     """What a verdict would cost, whether a PASS is possible, and with --budget which claims fit, cheapest first."""
     from vitrepro import budget as budgets
     from vitrepro import session
+    from vitrepro.plan import unique_runs
     from vitrepro.report import planned, terminal
 
     registry, places, request, timings, plans = _plans(
         patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir
     )
-    clock = budgets.Clock(timings, session.readable_records(places.store), request.devices[0])
-    made = planned.cost_plans(plans, places.store, clock, len(request.devices))
+    records = session.readable_records(places.store)
+    memories = session.memories(records, request)
+    missing = [r for r in unique_runs(plans) if places.store.state(r.id) != "finished"]
+    groups = session.arrange(missing, places.store, request, memories)
+    slots = session.fewest_slots(groups, request)
+    clock = budgets.Clock(timings.at(slots[0].threads), records, request.devices[0])
+    room = session.room(groups, memories) if groups else None
+    made = planned.cost_plans(plans, places.store, clock, len(slots), room)
     picked = None
     if budget is not None and request.budget_seconds is not None:
         picked = budgets.pick(
             plans,
             clock.seconds,
             stored=lambda run: places.store.state(run.id) == "finished",
-            slots=len(request.devices),
+            slots=len(slots),
             budget_seconds=request.budget_seconds,
         )
     if as_json:
         _print_json(
-            **planned.as_json(made, picked), devices=list(request.devices), budget_seconds=request.budget_seconds
+            **planned.as_json(made, picked), devices=[s.device for s in slots], budget_seconds=request.budget_seconds
         )
         return
-    planned.print_plans(terminal.console(), made, picked, request.devices, request.budget_seconds)
+    planned.print_plans(terminal.console(), made, picked, [s.device for s in slots], request.budget_seconds)
     _warn_of_problems(registry)
 
 
@@ -335,9 +357,13 @@ def verify(
     request = replace(request, checkpoint_seconds=checkpoint_every)
     _warn_of_problems(registry)
     errors = terminal.console(stderr=True)
+    memories = session.memories(session.readable_records(places.store), request)
     pending = {r.id: r for r in unique_runs(plans) if fresh or places.store.state(r.id) != "finished"}
     if pending and not quiet:
-        slots = f"{len(request.devices)} x {request.devices[0]}"
+        places_of_runs = session.fewest_slots(
+            session.arrange(list(pending.values()), places.store, request, memories), request
+        )
+        slots = f"{len(places_of_runs)} x {places_of_runs[0].device}"
         errors.print(f"{len(pending)} runs to do ({slots}); results go to {places.store.root}", markup=False)
 
     def on_data(name: str, done: int, total: int) -> None:
@@ -347,7 +373,9 @@ def verify(
     progress = RunProgress(pending, errors, quiet)
     try:
         with progress:
-            verdicts = session.verify(plans, places, request, timings, on_event=progress, on_data=on_data)
+            verdicts = session.verify(
+                plans, places, request, timings, memories=memories, on_event=progress, on_data=on_data
+            )
     except launch.Interrupted as stopped:
         typer.echo(
             f"{stopped}: stopped; finished runs are stored, the others go on from their last checkpoint "
@@ -609,6 +637,82 @@ def calibrate(
         typer.echo(f"{out}: {calibrated.summary(tallies)}", err=True)
     if any(calibrated.missing(tallies)):
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    workloads: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORKLOAD...]", help="Names, or EXPERIMENT/ARM; else those that suit the device."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="WHOM", help="timm, plain, or both with a comma; turn by turn with ours."),
+    ] = None,
+    pairs: Annotated[int, typer.Option("--pairs", min=1, max=1000, help="How many turns a side.")] = 5,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.0, max=3600.0, help="What a turn of the slowest side should last.")
+    ] = 8.0,
+    devices: DevicesOption = "auto",
+    precision: PrecisionOption = "auto",
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images a step, instead of the recipe's.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a document as well.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    claims_dir: ClaimsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Images/s, FLOP/s, memory and input share of training and evaluation, ours and others', on this machine.
+
+    Images are random and made in memory; nothing is downloaded or stored.
+    """
+    from vitrepro import launch
+    from vitrepro.bench import pairs as turns
+    from vitrepro.bench.workloads import changed, chosen, suited
+    from vitrepro.recipe import Precision
+    from vitrepro.report import benched, terminal
+    from vitrepro.report.progress import StepProgress
+    from vitrepro.store import explain, write_atomic
+
+    _one_of("--precision", precision, get_args(Precision))
+    rivals = turns.opponents(against or [])
+    named = chosen(workloads or [], _registry(claims_dir))
+
+    from vitrepro.distributed import devices as find_devices
+    from vitrepro.distributed import resolve_precision
+
+    used = find_devices(devices)
+    picked = suited(named, used)
+    timed = {name: changed(name, w, precision=precision, batch_size=batch) for name, w in picked.items()}
+    turns.check(timed, rivals, named=bool(workloads))
+    machine = turns.machine(used)
+    try:
+        work = turns.work(timed, rivals, pairs)
+        with StepProgress("benchmark", work, terminal.console(stderr=True), quiet) as progress:
+            results = turns.measure(
+                timed,
+                rivals,
+                devices=used,
+                resolve=lambda wanted: resolve_precision(wanted, used),
+                pairs=pairs,
+                seconds=seconds,
+                cache_dir=_places(DEFAULT_STORE, None).cache_dir,
+                advance=lambda note: progress.advance(1, note),
+            )
+    except (KeyboardInterrupt, launch.Interrupted) as stopped:
+        number = stopped.number if isinstance(stopped, launch.Interrupted) else 2
+        typer.echo("Interrupted; nothing was stored.", err=True)
+        raise typer.Exit(128 + number) from None
+    if out is not None:
+        text = benched.document(
+            results, machine, command=shlex.join(["vitrepro", *sys.argv[1:]]), pairs=pairs, seconds=seconds
+        )
+        with explain(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(out, text.encode())
+    if as_json:
+        _print_json(**benched.as_json(results, machine, pairs=pairs, seconds=seconds))
+        return
+    benched.print_results(terminal.console(), results, machine, pairs)
 
 
 @app.command()
@@ -875,6 +979,7 @@ def _plans(
     request = session.Request(
         scales=(wanted,) if wanted else group.scale if group else (),
         devices=used,
+        slots_named=devices.startswith("cpu:"),
         precision=precision,  # type: ignore[arg-type]
         seeds=seeds,
         overrides=overrides,
@@ -894,6 +999,16 @@ def _plans(
         timings=timings,
     )
     return registry, places, request, timings, plans
+
+
+def _engine_choices(claim: Claim, registry: Registry, scale: Any, devices: str, reason: Any) -> tuple[Any, Any]:
+    """The scale looked at, the one asked for or the most faithful that can run, and each arm's choices there."""
+    from vitrepro import plan
+    from vitrepro.distributed import devices as find_devices
+    from vitrepro.report import engines
+
+    choice = plan.choose_scale(claim, scale, why_not=reason if scale is None else lambda *_: None)
+    return choice.scale, engines.choices(choice, registry, find_devices(devices))
 
 
 def _scale(text: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -33,33 +34,44 @@ class Cost:
 
 
 class Timings:
-    """How fast each model went on this machine, with this many threads, read off the records of a store."""
+    """How fast each model went on this machine, read off the records of a store.
+
+    On a CPU that is with this many threads; `at` is for another number of them, since a run has as many as the
+    runs beside it leave.
+    """
 
     def __init__(self, records: Iterable[Record], device_name: str, threads: int) -> None:
-        self._train: dict[str, float] = {}
-        self._test: dict[str, float] = {}
+        self.threads = threads
+        self._train: dict[tuple[str, int], float] = {}  # by model and threads, 0 on CUDA, which computes without them
+        self._test: dict[tuple[str, int], float] = {}
         for record in sorted(records, key=lambda r: r.started_at):  # the newest counts
             result = record.result
-            if record.environment.device == "cpu" and record.environment.threads != threads:
-                continue
             if not isinstance(result, TrainResult) or record.environment.device_name != device_name:
                 continue
-            if result.resumed_at or not result.train_seconds or not result.eval_seconds:
+            if result.processes > 1 or result.resumed_at or not result.train_seconds or not result.eval_seconds:
                 continue
             try:
-                key = _model_key(Recipe.model_validate(record.config))
+                model = _model_key(Recipe.model_validate(record.config))
             except ValidationError:  # made when recipes could say other things
                 continue
+            key = model, record.environment.threads if record.environment.device == "cpu" else 0
             trials = [p.n for p in result.lr_grid_dev if p.correct is not None]  # of those that did not diverge
             self._train[key] = (1 + len(trials)) * result.steps * result.effective_batch / result.train_seconds
             self._test[key] = (result.n + (result.dev_n or 0) + sum(trials)) / result.eval_seconds
+
+    def at(self, threads: int) -> Timings:
+        """The same, of runs with that many threads."""
+        other = copy(self)
+        other.threads = threads
+        return other
 
     def seconds(self, run: Run) -> float | None:
         """Of one run on one slot; None if its model was never timed here."""
         if not isinstance(run.config, Recipe):
             return 5.0  # building and counting; nothing is trained
-        key = _model_key(run.config)
-        if key not in self._train:
+        model = _model_key(run.config)
+        key = next((k for k in ((model, self.threads), (model, 0)) if k in self._train), None)
+        if key is None:
             return None
         train, evaluated = images(run)
         return START_SECONDS + train / self._train[key] + evaluated / self._test[key]
@@ -67,8 +79,9 @@ class Timings:
 
 def _model_key(recipe: Recipe) -> str:
     """What a model's speed depends on: itself, the image size, the arithmetic and the batch."""
-    shape = [recipe.image_size, recipe.train.precision, recipe.train.batch_size, recipe.train.micro_batch]
-    return content_hash([recipe.model.model_dump(mode="json"), recipe.augment.model_dump(mode="json"), shape])
+    train = recipe.train
+    how = [recipe.image_size, train.precision, train.batch_size, train.micro_batch, train.engine, train.deterministic]
+    return content_hash([recipe.model.model_dump(mode="json"), recipe.augment.model_dump(mode="json"), how])
 
 
 def images(run: Run) -> tuple[int, int]:
@@ -85,17 +98,29 @@ def run_flops(run: Run) -> float | None:
     """2 per multiply-accumulate; a training image costs three forward passes."""
     if not isinstance(run.config, Recipe):
         return 0.0
-    recipe = run.config
-    macs = flops.forward_macs(
+    macs = _macs(run.config)
+    if macs is None:
+        return None
+    train, evaluated = images(run)
+    return flops.training_flops(macs, train) + 2.0 * macs * evaluated
+
+
+def pass_flops(run: Run) -> float | None:
+    """Of a forward and backward pass of one micro-batch; None if the model's count has no closed form."""
+    if not isinstance(run.config, Recipe):
+        return 0.0
+    macs, train = _macs(run.config), run.config.train
+    return None if macs is None else flops.training_flops(macs, train.micro_batch or train.batch_size)
+
+
+def _macs(recipe: Recipe) -> int | None:
+    """Of one image's forward pass."""
+    return flops.forward_macs(
         recipe.model,
         image_size=recipe.image_size,
         channels=recipe.channels,
         num_classes=recipe.data.num_classes,
     )
-    if macs is None:
-        return None
-    train, evaluated = images(run)
-    return flops.training_flops(macs, train) + 2.0 * macs * evaluated
 
 
 def total(runs: Sequence[Run], timings: Timings, slots: int) -> Cost:

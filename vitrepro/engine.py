@@ -59,7 +59,10 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
         if fused:
             reasons["attention"] = f"the fused kernel, {keys} keys on {kind}"
         else:
-            reasons["attention"] = f"plain products: up to {MATMUL_TOKENS} keys they train faster on a CPU, here {keys}"
+            reasons["attention"] = (
+                f"plain products: up to {MATMUL_TOKENS} keys they train faster on a CPU, here {keys}; "
+                "the fused kernel in evaluation"
+            )
         reasons["last layer"] = "of the class token alone: no logit depends on the others" if skip else "of every token"
         reasons["tokens between layers"] = "bfloat16" if narrow else "float32"
     scaled = precision == "fp16"  # fused SGD leaves its momentum unwritten where the scaler skips the first step

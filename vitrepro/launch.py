@@ -1,8 +1,8 @@
 """Runs in processes of their own, on every slot at once.
 
-A slot is a CUDA device, or one share of the CPU's cores. Each run gets a fresh process, so that a crash
-or a leak takes one run down and the others finish. Processes are forked from a server that has torch
-loaded already (or spawned where that is not possible), and end by themselves when the command that
+A slot is a CUDA device or a share of one, or a share of the CPU's cores. Each run gets a fresh process, so
+that a crash or a leak takes one run down and the others finish. Processes are forked from a server that has
+torch loaded already (or spawned where that is not possible), and end by themselves when the command that
 started them is gone, however it went.
 """
 
@@ -23,13 +23,25 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitrepro import provenance
+from vitrepro import memory, provenance
 from vitrepro.errors import VitreproError
 
 if TYPE_CHECKING:
+    from vitrepro.plan import Run
     from vitrepro.runner import Task
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MOST_PROCESSES = 8  # on one CUDA device
+FLOPS_PER_SECOND = 1e14  # of a CUDA device, roughly, in 16-bit arithmetic
+LAUNCH_SECONDS = 5e-3  # to launch the kernels of a forward and backward pass and of a step, whatever their size
+# glibc: large blocks come from the heap and stay there, in large pages, or every step's activations are mapped, zeroed
+# and given back anew
+ALLOCATOR = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
 GRACE_SECONDS = 60.0  # to finish a step and write a checkpoint after SIGTERM
 
 
@@ -47,10 +59,11 @@ class Event:
 
     Attributes:
         kind: `started`; `progress`, with step, steps and loss in `detail`; then one of `done`, `failed`
-            (with `message`), `stopped` (resumable) or `skipped` (never started: over the budget).
+            (with `message`), `again` (out of memory, starts once more with smaller micro-batches), `stopped`
+            (resumable) or `skipped` (never started: over the budget).
     """
 
-    kind: Literal["started", "progress", "done", "failed", "stopped", "skipped"]
+    kind: Literal["started", "progress", "done", "failed", "again", "stopped", "skipped"]
     run_id: str
     slot: int = -1
     message: str = ""
@@ -65,10 +78,137 @@ class Interrupted(Exception):
         super().__init__(signal.Signals(number).name)
 
 
-def slots(devices: Sequence[str]) -> tuple[Slot, ...]:
-    """One slot per device; the cores are shared out among them and never promised twice."""
-    threads = max(1, provenance.cores() // len(devices))
-    return tuple(Slot(device, threads) for device in devices)
+# --- Who works where
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run asks of its device; None where nothing tells.
+
+    Attributes:
+        memory_bytes: at most, by a process of its own.
+        pass_flops: of a forward and backward pass of one micro-batch.
+    """
+
+    memory_bytes: int | None
+    pass_flops: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that share the devices in one way, and the slots for them."""
+
+    runs: tuple[Run, ...]
+    places: tuple[Slot, ...]
+
+
+def slots(
+    devices: Sequence[str], runs: int | None = None, *, named: bool = False, processes: int = 1
+) -> tuple[Slot, ...]:
+    """Places for runs; the cores are shared out among them evenly and never promised twice.
+
+    On the CPU there is one slot per core. Where there are fewer runs than that, there is a slot for each of
+    them and it has more threads; all slots have equally many, so that it does not matter which one a run gets.
+
+    Args:
+        devices: `cpu` once per slot, or CUDA devices.
+        runs: how many there are to do; more than enough unless given.
+        named: the user said how many slots there are.
+        processes: that share each device.
+    """
+    places = [device for _ in range(processes) for device in devices]  # the first runs spread over all devices
+    if runs is not None and not named:
+        places = places[: max(1, runs)]
+    threads = max(1, provenance.cores() // len(places))
+    return tuple(Slot(device, threads) for device in places)
+
+
+def per_device(needs: Sequence[Need], *, free_bytes: int, cores: int) -> int:
+    """How many processes share a CUDA device, so that it does not idle and does not run out of memory.
+
+    A step takes at least as long as launching its kernels does. Where its arithmetic takes less, the device
+    waits, and other processes may use it meanwhile: as many as fill that time. Where a step or its memory is
+    not known, a process has the device for itself.
+
+    Args:
+        needs: of the runs that may meet on the device.
+        cores: for the processes on this device; each needs one.
+    """
+    largest, longest = 0, 0.0
+    for need in needs:
+        if need.memory_bytes is None or need.pass_flops is None:
+            return 1
+        largest, longest = max(largest, need.memory_bytes), max(longest, need.pass_flops / FLOPS_PER_SECOND)
+    by_memory = int(memory.USABLE * free_bytes / largest) if largest else MOST_PROCESSES
+    by_speed = int(LAUNCH_SECONDS / longest) if longest else MOST_PROCESSES
+    return max(1, min(cores, MOST_PROCESSES, by_memory, by_speed))
+
+
+def arrange(
+    runs: Sequence[Run],
+    devices: Sequence[str],
+    *,
+    named: bool = False,
+    need: Callable[[Run], Need] = lambda _: Need(None, None),
+    begun: Callable[[Run], int | None] = lambda _: None,
+    free_bytes: Callable[[str], int] = memory.free_bytes,
+) -> tuple[Group, ...]:
+    """The runs in groups, to be worked on one group after another, and the slots of each.
+
+    On CUDA, runs that leave most of the device idle are packed, several processes to a device, and the large
+    ones follow with a device each. No result depends on it.
+
+    On the CPU all runs have equally many threads, given by how many runs there are: float32 sums differ in their
+    last bits with the number of threads. A run that was begun with other threads than that therefore keeps them,
+    in a group of its own that comes first, so that its weights are those of an uninterrupted run; only where the
+    machine has fewer cores now does it go on with what there is. A record tells the threads that its run ended with.
+
+    Args:
+        devices: as for `slots`, and `named`.
+        begun: threads with which an unfinished run has trained so far, or None.
+        free_bytes: of a CUDA device.
+    """
+    if devices[0].startswith("cuda"):
+        return _by_size(runs, devices, need, free_bytes)
+    return _by_threads(runs, devices, named, begun)
+
+
+def _by_threads(
+    runs: Sequence[Run], devices: Sequence[str], named: bool, begun: Callable[[Run], int | None]
+) -> tuple[Group, ...]:
+    cores = provenance.cores()
+    even = slots(devices, len(runs), named=named)
+    by_threads: dict[int, list[Run]] = {}
+    for run in runs:
+        threads = begun(run)
+        if threads is None or threads > cores:
+            threads = even[0].threads
+        by_threads.setdefault(threads, []).append(run)
+    rest = by_threads.pop(even[0].threads, [])
+    groups = [
+        Group(tuple(some), (Slot(devices[0], threads),) * min(cores // threads, len(devices), len(some)))
+        for threads, some in by_threads.items()
+    ]
+    return (*groups, Group(tuple(rest), even)) if rest else tuple(groups)
+
+
+def _by_size(
+    runs: Sequence[Run], devices: Sequence[str], need: Callable[[Run], Need], free_bytes: Callable[[str], int]
+) -> tuple[Group, ...]:
+    cores = max(1, provenance.cores() // len(devices))
+    free = min(free_bytes(device) for device in devices)
+    needs = {run.id: need(run) for run in runs}
+
+    def together(some: Sequence[Run]) -> int:
+        return per_device([needs[run.id] for run in some], free_bytes=free, cores=cores)
+
+    packed = {run.id: together([run]) > 1 for run in runs}
+    small, large = [r for r in runs if packed[r.id]], [r for r in runs if not packed[r.id]]
+    parts = [part for part in (small, large) if part]
+    return tuple(Group(tuple(part), slots(devices, len(part), processes=together(part))) for part in parts)
+
+
+# --- Doing it
 
 
 def warm_up() -> None:
@@ -124,7 +264,7 @@ def run_all(
                             continue
                         active[number] = _Active.start(context, task, place)
                         on_event(Event("started", task.run.id, number))
-                _listen(active, on_event, timeout=0.5)
+                waiting[:0] = _listen(active, on_event, timeout=0.5)
                 for worker in active.values():
                     if not worker.asked_to_stop and overdue(worker.task, worker.share, worker.seconds):
                         worker.ask_to_stop()
@@ -171,8 +311,9 @@ class _Active:
                 os.kill(self.process.pid, signal.SIGTERM)
 
 
-def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeout: float) -> None:
-    """Pass messages on, and notice processes that ended, with or without a word."""
+def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeout: float) -> list[Task]:
+    """Pass messages on, and notice processes that ended, with or without a word; tasks to be started again."""
+    again = []
     by_handle: dict[Any, int] = {}
     for number, worker in active.items():
         if not worker.silent:
@@ -201,7 +342,10 @@ def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeo
             if event.kind == "failed":
                 with contextlib.suppress(VitreproError):
                     worker.task.store.write_error(run_id, event.message)
+            if event.kind == "again":
+                again.append(replace(worker.task, fresh=False))
             on_event(event)
+    return again
 
 
 def _silent_end(worker: _Active, number: int) -> Event:
@@ -247,6 +391,8 @@ def signals_noted() -> Iterator[list[int]]:
 def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)  # for the server, which reads them when it starts
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vitrepro.forkserver", "vitrepro.__main__", "vitrepro.runner"])
     return context
@@ -260,7 +406,7 @@ def _work(task: Task, messages: Connection) -> None:
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they were held back until here
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from vitrepro.runner import execute
+    from vitrepro.runner import SmallerBatch, execute
     from vitrepro.train import Stopped
 
     def say(kind: str, message: str = "", detail: dict[str, Any] | None = None) -> None:
@@ -271,6 +417,8 @@ def _work(task: Task, messages: Connection) -> None:
         execute(task, lambda row: say("progress", detail=row), stop.is_set)
     except Stopped:
         say("stopped")
+    except SmallerBatch as error:  # a device that ran out of memory is not to be trusted by the same process
+        say("again", str(error))
     except (VitreproError, MemoryError) as error:
         say("failed", str(error) or "out of memory")
     except Exception as error:

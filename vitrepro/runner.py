@@ -20,11 +20,13 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from vitrepro import checkpoint, engine, provenance, weights
+from vitrepro import checkpoint, engine, memory, provenance, weights
 from vitrepro.arrays import Ints
+from vitrepro.data import stream
 from vitrepro.data.augment import normalize
 from vitrepro.data.prepare import Prepared
 from vitrepro.data.splits import Split, load_split
+from vitrepro.data.stream import Images
 from vitrepro.distributed import device_name, from_first, rank_and_world
 from vitrepro.errors import RunError
 from vitrepro.measure import accuracy, analytic
@@ -138,7 +140,11 @@ def _begin(task: Task, initial: Weights | None) -> None:
     if store.begun_on(run.id) not in (None, data):
         raise RunError("it was begun on other data than is there now; use --fresh, or the data it was begun on")
     _check_begun_from(folder, initial)
-    begun = {"data_sha256": data, "initial_sha256": initial.sha256 if initial else None}
+    begun = {
+        "data_sha256": data,
+        "initial_sha256": initial.sha256 if initial else None,
+        "threads": task.threads,
+    }
     values = run.config.model_dump(mode="json")
     store.write_config(run.id, {"run": run.name, "seed": run.seed, "config": values, **begun})
 
@@ -223,7 +229,7 @@ def _train_and_test(
 
     total_steps = float(recipe.total_steps)
 
-    def fit(of: Recipe, images: Tensor, labels: Tensor, stage: int, steps_before: int) -> tuple[nn.Module, Trained]:
+    def fit(of: Recipe, images: Images, labels: Tensor, stage: int, steps_before: int) -> tuple[nn.Module, Trained]:
         """A model trained by a recipe with a single learning rate, as one stage of the run."""
         torch.manual_seed(derive(run.seed, "weights"))
         model = build(of.model, image_size=of.image_size, channels=of.channels, num_classes=of.data.num_classes)
@@ -242,22 +248,23 @@ def _train_and_test(
                 report(row)
 
             try:
-                trained = train(
-                    model,
-                    images,
-                    labels,
-                    of,
-                    seed=run.seed,
-                    device=device,
-                    precision=precision,
-                    folder=folder,
-                    engine=choices,
-                    micro_batch=micro_batch,
-                    log=log,
-                    should_stop=should_stop,
-                    checkpoint_seconds=task.checkpoint_seconds,
-                    stage=stage,
-                )
+                with images:
+                    trained = train(
+                        model,
+                        images,
+                        labels,
+                        of,
+                        seed=run.seed,
+                        device=device,
+                        precision=precision,
+                        folder=folder,
+                        engine=choices,
+                        micro_batch=micro_batch,
+                        log=log,
+                        should_stop=should_stop,
+                        checkpoint_seconds=task.checkpoint_seconds,
+                        stage=stage,
+                    )
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -277,7 +284,7 @@ def _train_and_test(
         final = recipe.refit(_winner(grid.points))
     split = load_split(data, final.data, "train", run.seed)
     labels = torch.from_numpy(split.labels).to(device)
-    model, trained = fit(final, on_device(split, device), labels, len(grid.points), grid.steps)
+    model, trained = fit(final, _images(split, device), labels, len(grid.points), grid.steps)
 
     began = time.monotonic()
     dev_correct, dev_n = None, None
@@ -355,9 +362,7 @@ def _smaller_batch(
     """What to raise after a micro-batch of `used` ran out of memory."""
     smaller = _smaller(recipe.train.batch_size, used)
     if smaller is None:
-        return OutOfMemory(
-            "out of memory with a single image at a time; use a device with more memory or a smaller model"
-        )
+        return OutOfMemory("out of memory with one image at a time; use a device with more memory or a smaller model")
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         return OutOfMemory(
             f"out of memory with {used} images at a time, over which its batch norm takes statistics: fewer would be "
@@ -404,7 +409,7 @@ def _search(
     seed: int,
     device: str,
     folder: Path,
-    fit: Callable[[Recipe, Tensor, Tensor, int, int], tuple[nn.Module, Trained]],
+    fit: Callable[[Recipe, Images, Tensor, int, int], tuple[nn.Module, Trained]],
     predict: Callable[[nn.Module, Tensor], Ints],
 ) -> _Grid:
     """Try every learning rate of the grid on the training images without the dev split, and count on that.
@@ -420,7 +425,7 @@ def _search(
     if not rates:
         return grid
     train_split = load_split(data, recipe.data, "train", seed)
-    images, labels = on_device(train_split, device), torch.from_numpy(train_split.labels).to(device)
+    images, labels = _images(train_split, device), torch.from_numpy(train_split.labels).to(device)
     dev_split = load_split(data, recipe.data, "dev", seed)
     dev_images = on_device(dev_split, device)
     for lr in rates:
@@ -461,6 +466,11 @@ def _winner(points: Sequence[GridPoint]) -> float:
             f"training diverged at every learning rate of the grid: {', '.join(f'{p.lr:g}' for p in points)}"
         )
     return -max(finished)[1]
+
+
+def _images(split: Split, device: str) -> Images:
+    """Images to train on: on the device where they leave room there, else read ahead of the steps."""
+    return stream.choose(split.images, device, memory.free_bytes(device))
 
 
 def on_device(split: Split, device: str) -> Tensor:

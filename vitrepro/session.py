@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from vitrepro import plan, power, torchrun, verdict
 from vitrepro.claims import Registry
-from vitrepro.cost import Timings, duration, total
+from vitrepro.cost import Timings, duration, pass_flops, total
 from vitrepro.errors import StoreError, UsageError
+from vitrepro.memory import Memories, Room, free_bytes, measured
 from vitrepro.plan import Choice, ClaimPlan, Override, Run
 from vitrepro.power import Outlook
 from vitrepro.recipe import Precision, Recipe
@@ -26,7 +28,7 @@ from vitrepro.store import Places, RunRef, Store, VerdictEntry
 from vitrepro.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from vitrepro.launch import Event
+    from vitrepro.launch import Event, Group, Slot
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,14 @@ class Request:
 
     Attributes:
         scales: none: the most faithful that can run; one: that or INFEASIBLE; several: each that a claim has.
+        devices: `cpu` once per slot, or CUDA devices.
+        slots_named: the user said how many slots the CPU has, however few runs there are.
         allow_inconclusive: run plans that cannot PASS as well.
     """
 
     scales: tuple[CheckName, ...] = ()
     devices: tuple[str, ...] = ("cpu",)
+    slots_named: bool = False
     precision: Precision = "auto"
     seeds: int | None = None
     overrides: tuple[Override, ...] = ()
@@ -162,12 +167,14 @@ def verify(
     request: Request,
     timings: Timings,
     *,
+    memories: Memories | None = None,
     on_event: Callable[[Event], None],
     on_data: Callable[[str, int, int], None],
 ) -> list[Verdict]:
     """Run what is missing, judge every plan, and store the verdicts.
 
     Args:
+        memories: how much runs take, for packing several on a CUDA device; by formula unless given.
         on_event: told of every run's start, progress and end.
         on_data: told of data being decoded: name, images done, images in all.
 
@@ -180,7 +187,7 @@ def verify(
     runs = plan.unique_runs(plans)
     missing = [r for r in runs if request.fresh or store.state(r.id) != "finished"]
     if missing:
-        _execute(missing, plans, places, request, timings, on_event, on_data)
+        _execute(missing, plans, places, request, timings, memories, on_event, on_data)
     verdicts = []
     for claim_plan in plans:
         decided = judge(claim_plan, store)
@@ -256,12 +263,57 @@ def readable_records(store: Store) -> list[Record]:
     return records
 
 
+def arrange(
+    missing: Sequence[Run], store: Store, request: Request, memories: Memories | None = None
+) -> tuple[Group, ...]:
+    """The runs to do in groups, one after another, and the slots of each."""
+    from vitrepro import launch
+
+    known = memories or Memories(request.devices[0])
+
+    def need(run: Run) -> launch.Need:
+        return launch.Need(known.bytes(run.config) if isinstance(run.config, Recipe) else 0, pass_flops(run))
+
+    return launch.arrange(
+        missing,
+        request.devices,
+        named=request.slots_named,
+        need=need,
+        begun=lambda run: None if request.fresh else store.begun_threads(run.id),
+        free_bytes=free_bytes,
+    )
+
+
+def memories(records: Sequence[Record], request: Request) -> Memories:
+    """How much memory runs take on the devices of a request, as far as these records tell."""
+    from vitrepro.distributed import device_name  # brings in torch
+
+    device = request.devices[0]
+    return Memories(device, measured(records, device_name(device), device))
+
+
+def fewest_slots(groups: Sequence[Group], request: Request) -> tuple[Slot, ...]:
+    """Those of the group that has fewest, by which times are told: no less than what groups of several sizes take."""
+    from vitrepro import launch
+
+    everywhere = launch.slots(request.devices)
+    return min((group.places for group in groups), key=len, default=everywhere)
+
+
+def room(groups: Sequence[Group], memories: Memories) -> Room:
+    """What the tightest of these slots has, if nothing else comes to its device."""
+    shared = max(Counter(slot.device for slot in group.places).most_common(1)[0][1] for group in groups)
+    free = min(free_bytes(device) for device in {slot.device for group in groups for slot in group.places})
+    return Room(memories, free // shared)
+
+
 def _execute(
     missing: Sequence[Run],
     plans: Sequence[ClaimPlan],
     places: Places,
     request: Request,
     timings: Timings,
+    memories: Memories | None,
     on_event: Callable[[Event], None],
     on_data: Callable[[str, int, int], None],
 ) -> None:
@@ -311,4 +363,7 @@ def _execute(
     if torchrun.asked():
         torchrun.run_all(tasks, request.devices[0], on_event, fits)
         return
-    launch.run_all(tasks, launch.slots(request.devices), on_event, fits=fits, overdue=overdue)
+    by_run = {task.run.id: task for task in tasks}
+    for group in arrange(missing, places.store, request, memories):
+        timings = timings.at(group.places[0].threads)
+        launch.run_all([by_run[r.id] for r in group.runs], group.places, on_event, fits=fits, overdue=overdue)

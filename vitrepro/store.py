@@ -204,14 +204,22 @@ class Store:
 
     def begun_on(self, run_id: str) -> str | None:
         """Hash of the data that an unfinished run has trained on so far, if it has."""
+        found = self._begun(run_id, "data_sha256")
+        return str(found) if found else None
+
+    def begun_threads(self, run_id: str) -> int | None:
+        """CPU threads with which an unfinished run has trained so far, if it has."""
+        found = self._begun(run_id, "threads")
+        return found if isinstance(found, int) and found > 0 else None
+
+    def _begun(self, run_id: str, what: str) -> Any:
+        """What an unfinished run that has a checkpoint noted when it began."""
         folder = self.run_dir(run_id)
         if not any(folder.glob("checkpoint-*.pt")):
             return None
-        try:
-            found = json.loads((folder / "config.json").read_bytes()).get("data_sha256")
-        except (OSError, ValueError, AttributeError):
-            return None
-        return str(found) if found else None
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return json.loads((folder / "config.json").read_bytes()).get(what)
+        return None
 
     def clear_error(self, run_id: str) -> None:
         (self.run_dir(run_id) / "error.json").unlink(missing_ok=True)

@@ -53,9 +53,7 @@ def device(wanted: str) -> str:
         return "cpu"
     here, rank = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
     if here > visible:
-        raise UsageError(
-            f"torchrun started {here} processes on a machine with {visible} CUDA devices; start one for each"
-        )
+        raise UsageError(f"torchrun started {here} processes for {visible} CUDA devices; start one for each")
     return f"cuda:{rank}"
 
 

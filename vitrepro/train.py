@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrepro import checkpoint, distributed, optim
+from vitrepro.arrays import Ints
 from vitrepro.data.augment import augment
 from vitrepro.data.batches import batches
+from vitrepro.data.stream import Images, Resident
 from vitrepro.distributed import autocast
 from vitrepro.engine import Engine, choose, compilation_pays, has_unused
 from vitrepro.errors import RunError
@@ -57,7 +60,7 @@ class Trained:
 
 def train(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Images,
     labels: Tensor,
     recipe: Recipe,
     *,
@@ -79,7 +82,7 @@ def train(
     every batch and end with the same weights; the first of them writes checkpoints and logs.
 
     Args:
-        images: uint8, (N, C, H, W), on the device.
+        images: uint8, (N, C, H, W), on the device; or opened, to be read ahead of the steps.
         labels: int64, (N,), on the device.
         folder: checkpoints are kept here, every `checkpoint_seconds`.
         engine: the choices made for speed; those of the recipe and the device unless given.
@@ -138,20 +141,26 @@ def train(
         }
         checkpoint.save(folder, step, values, stage)
 
+    def positions() -> Iterator[Ints]:
+        """Of this process's share of every batch."""
+        for batch in batches(len(labels), spec.batch_size, steps, seed, start):
+            yield batch[first : first + share]
+
     model.train()
+    source = Resident(images) if isinstance(images, Tensor) else images
+    of_images, of_labels = itertools.tee(positions())  # images may be read ahead
     losses: list[Tensor] = []  # on the device, of the steps since the last look
     loss_sum, seen, hits = 0.0, 0, torch.zeros((), dtype=torch.int64, device=device)
-    for step, batch in enumerate(batches(len(images), spec.batch_size, steps, seed, start), start):
+    for step, (stored, where) in enumerate(zip(source.batches(of_images), of_labels, strict=True), start):
         done = step + 1
         look = done % check_every == 0 or done % log_every == 0 or done == steps
         rate = optim.learning_rate(step, steps, spec)
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(derive(seed, f"dropout from {first}" if first else "dropout", step))
-        where = torch.from_numpy(batch[first : first + share]).to(images.device)
         x, target = augment(
-            images[where],
-            labels[where],
+            stored,
+            labels[torch.from_numpy(where).to(labels.device)],
             recipe.augment,
             num_classes=recipe.data.num_classes,
             image_size=recipe.image_size,

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from torch import nn
 
 from vitrepro import checkpoint, runner
 from vitrepro.data.prepare import Prepared, prepare
@@ -24,7 +25,7 @@ from vitrepro.errors import DataMissing, RunError
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import GridPoint, Record, TrainResult
-from vitrepro.runner import Task, execute
+from vitrepro.runner import OutOfMemory, SmallerBatch, Task, execute
 from vitrepro.store import Store
 from vitrepro.train import Stopped
 
@@ -384,3 +385,99 @@ def test_the_command_fine_tunes_what_is_there_and_calls_infeasible_what_is_not(t
     assert by_arm["tuned"].initial_sha256
     assert by_arm["new"].initial_sha256 is None
     assert len(by_arm["tuned"].lr_grid_dev) == 2
+
+
+# --- memory that does not hold the batch, simulated
+
+
+def small_memory(
+    monkeypatch: pytest.MonkeyPatch, holds: int, says: str = "CUDA out of memory", kind: type | None = None
+) -> None:
+    """From here on models are built that raise when they train on more than so many images at a time."""
+    build = runner.build
+
+    def check(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if module.training and len(inputs[0]) > holds:
+            raise (kind or torch.OutOfMemoryError)(says)
+
+    def built(*arguments: Any, **named: Any) -> nn.Module:
+        model = build(*arguments, **named)
+        model.register_forward_pre_hook(check)
+        return model
+
+    monkeypatch.setattr(runner, "build", built)
+
+
+def until_done(of: Task) -> tuple[TrainResult, list[str]]:
+    """The run, executed again and again as fresh processes do, and what it said of its memory in between."""
+    said = []
+    while len(said) < 10:
+        try:
+            return done(of), said
+        except SmallerBatch as error:
+            said.append(str(error))
+    raise AssertionError(said)
+
+
+def losses(of: Task) -> list[float]:
+    return [row["loss"] for row in of.store.curve(of.run.id)]
+
+
+def test_out_of_memory_gives_the_run_that_the_smaller_micro_batch_gives_by_hand(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_hand = task(tmp_path / "a", digits, recipe(micro_batch=2))
+    expected = done(by_hand)
+    small_memory(monkeypatch, holds=3)
+    of = task(tmp_path / "b", digits, recipe())
+    found, said = until_done(of)
+    assert [words.split("; ")[0] for words in said] == [f"out of memory with {n} images at a time" for n in (16, 8, 4)]
+    assert (found.micro_batch, found.effective_batch, found.did_not_fit) == (2, 16, (16, 8, 4))
+    assert losses(of) == losses(by_hand)
+    assert found.weights_sha256 == expected.weights_sha256
+    assert not list(of.store.run_dir(of.run.id).glob("checkpoint-*"))
+
+
+def test_a_batch_that_no_division_makes_small_enough_is_an_error(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_memory(monkeypatch, holds=0)
+    with pytest.raises(OutOfMemory, match="one image at a time"):
+        until_done(task(tmp_path, digits, recipe()))
+
+
+def test_batch_norm_is_not_given_smaller_batches_behind_the_back_of_the_recipe(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_memory(monkeypatch, holds=8)
+    resnet = {"family": "resnet", "layers": [1], "block": "basic", "width": 8, "stem": "small"}
+    with pytest.raises(OutOfMemory, match=r"--set train\.micro_batch=8, a deviation") as raised:
+        execute(task(tmp_path, digits, recipe(resnet)), lambda _: None, lambda: False)
+    assert not isinstance(raised.value, SmallerBatch)
+
+
+@pytest.mark.parametrize(
+    ("says", "kind", "again"),
+    [
+        ("CUDA error: an illegal memory access was encountered", RuntimeError, False),
+        ("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory", RuntimeError, True),
+        ("", MemoryError, True),
+        ("size mismatch", RuntimeError, False),
+    ],
+)
+def test_only_a_lack_of_memory_makes_batches_smaller(
+    says: str, kind: type, again: bool, digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_memory(monkeypatch, 8, says, kind)
+    with pytest.raises(SmallerBatch if again else kind):
+        execute(task(tmp_path, digits, recipe()), lambda _: None, lambda: False)
+
+
+@given(st.integers(1, 512), st.integers(1, 512))
+def test_a_smaller_batch_divides_the_batch_and_is_at_most_half(batch_size: int, than: int) -> None:
+    found = runner._smaller(batch_size, than)
+    if found is None:
+        assert than == 1
+    else:
+        assert batch_size % found == 0
+        assert found <= than / 2

@@ -153,6 +153,9 @@ def test_a_model_uses_the_kernel_that_it_is_told(kernel: bool | None, monkeypatc
         block.attn.fused = kernel
     model(torch.zeros(1, 3, 16, 16))
     assert len(used) == (2 if kernel else 0)
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 16, 16))
+    assert len(used) == (4 if kernel else 2)  # without gradients always the fused one
 
 
 # --- what no logit depends on

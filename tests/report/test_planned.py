@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import pytest
@@ -16,13 +16,15 @@ from vitrepro import budget, session
 from vitrepro.budget import Clock
 from vitrepro.cli import parse_budget
 from vitrepro.cost import Timings
+from vitrepro.memory import Memories, Room, key
 from vitrepro.plan import ClaimPlan, Run
 from vitrepro.power import cannot_pass
-from vitrepro.recipe import MeasureName
+from vitrepro.recipe import MeasureName, Recipe
 from vitrepro.report import planned
 from vitrepro.report.planned import CostedPlans, Picked, as_json, cost_plans, print_plans
 
 ID = "vit/t8-none-worse"
+GB = 2**30
 MEASURE = get_args(MeasureName)[0]
 TREND = {"larger_gain": ["vit-n100", "vit-n1000"], "than": ["resnet-n100", "resnet-n1000"]}
 
@@ -130,6 +132,77 @@ def test_a_time_that_nothing_tells_is_a_question_mark_and_null(lab: Lab):
     assert document["total"]["seconds"] is None
     assert document["left_out"] == [{"claim": ID, "scale": "cpu", "added_seconds": None}]
     json.dumps(document, allow_nan=False)
+
+
+# --- what runs take of a slot's memory ----------------------------------------------------------
+
+
+def with_room(lab: Lab, plan: ClaimPlan, taken: dict[str, float], slot: float = 4.0) -> list[str]:
+    """The lines, where runs of these arms take so many GB, and half the micro-batch half of that."""
+    pairs = []
+    for run in plan.runs:
+        if run.arm in taken and isinstance(run.config, Recipe):
+            batch = run.config.train.batch_size
+            pairs += [(key(run.config, batch // n), int(taken[run.arm] * GB / n)) for n in (1, 2, 4)]
+    room = Room(Memories("cpu", pairs), int(slot * GB))
+    made = cost_plans([plan], lab.store, Told(), 1, room)
+    json.dumps(as_json(made, None))
+    return [row for row in shown(made) if "per slot" in row or "not known" in row]
+
+
+def test_the_largest_run_and_its_slot_are_told(lab: Lab):
+    rows = with_room(lab, lab.plan(ID), {"none": 1.0, "learned-1d": 1.25})
+    assert rows == ["Memory: up to 1.2 GB of 4.0 GB per slot."]
+    assert not any("Memory" in row for row in shown(cost_plans([lab.plan(ID)], lab.store, Told(), 1)))
+
+
+def test_an_arm_that_does_not_fit_is_named_once_with_the_micro_batch_that_does(lab: Lab):
+    rows = with_room(lab, lab.plan(ID, ["train.batch_size=64"]), {"none": 1.0, "learned-1d": 9.0})
+    assert rows == [
+        "Memory: up to 9.0 GB of 4.0 GB per slot.",
+        "position-embeddings/learned-1d does not fit: 9.0 GB of 4.0 GB per slot; micro-batch 16 of 64 fits.",
+    ]
+    rows = with_room(lab, lab.plan(ID), {"learned-1d": 9.0}, slot=0.01)
+    name = "position-embeddings/learned-1d"
+    assert rows[1] == f"{name} does not fit: 9.0 GB of 10 MB per slot, not even one image at a time."
+
+
+def test_batches_of_a_batch_normed_model_are_not_cut(lab: Lab):
+    plan = with_trend(lab)[1]
+    rows = with_room(lab, plan, dict.fromkeys(("resnet-n100", "vit-n100"), 9.0))
+    assert sum("; its batch norm would see other batches if they were cut." in row for row in rows) == 1
+    assert sum("micro-batch" in row for row in rows) == 1
+
+
+def test_memory_that_nothing_tells_is_said_to_be_unknown_and_null(lab: Lab):
+    model = {"family": "timm", "name": "resnet18"}
+    plan = lab.plan(ID)
+    strange = [
+        replace(r, config=Recipe.model_validate({**r.config.model_dump(), "model": model, "measures": ()}))
+        for r in plan.runs
+    ]
+    plan = replace(plan, runs=tuple(strange))
+    room = Room(Memories("cpu"), 4 * GB)
+    made = cost_plans([plan], lab.store, Told(), 1, room)
+    assert "Memory: not known for 1 arm; a stored run of each will tell." in shown(made)
+    run = as_json(made, None)["plans"][0]["runs"][0]
+    assert (run["memory_bytes"], run["fits"], run["micro_batch_that_fits"]) == (None, None, None)
+
+
+def test_memory_is_told_of_every_run_to_do_as_json(lab: Lab):
+    lab.verify(ID, {"none": [640, 650, 645], "learned-1d": [740, 745, 738]}, skip=2)
+    made = cost_plans([lab.plan(ID)], lab.store, Told(), 1, Room(Memories("cpu"), 4 * GB))
+    document = as_json(made, None)
+    assert document["total"]["slot_memory_bytes"] == 4 * GB
+    runs = document["plans"][0]["runs"]
+    assert [r["fits"] for r in runs if r["state"] == "finished"] == [None] * 4
+    assert [(r["fits"], r["micro_batch_that_fits"]) for r in runs if r["state"] == "absent"] == [(True, None)] * 2
+    assert all(0.35 * GB < r["memory_bytes"] < GB for r in runs if r["state"] == "absent")
+    without = as_json(cost_plans([lab.plan(ID)], lab.store, Told(), 1), None)
+    assert without["total"]["slot_memory_bytes"] is None
+
+
+# --- other plans --------------------------------------------------------------------------------
 
 
 def test_printed_cells_need_no_run_and_no_time(lab: Lab):

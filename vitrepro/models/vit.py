@@ -22,7 +22,7 @@ MATMUL_TOKENS = 256  # up to here plain products train faster on a CPU, 1.7 time
 
 
 def fused_attention(device: str, tokens: int) -> bool:
-    """Whether the fused kernel is the faster one on this device, `cpu` or `cuda`, for that many keys."""
+    """Whether the fused kernel trains faster on this device, `cpu` or `cuda`, with that many keys."""
     return device != "cpu" or tokens > MATMUL_TOKENS
 
 
@@ -50,7 +50,8 @@ class Attention(nn.Module):
         pos_embed: gives a bias for the logits from the scaled queries, if there is one.
 
     Attributes:
-        fused: which kernel; the faster one of the device and the length of the sequence where it is None.
+        fused: which kernel trains; the faster one of the device and the length of the sequence where it is None.
+            Without gradients it is always the fused one.
     """
 
     fused: bool | None = None
@@ -85,6 +86,8 @@ class Attention(nn.Module):
         return self.drop(self.proj(out))
 
     def _fused(self, x: Tensor) -> bool:
+        if not torch.is_grad_enabled():
+            return True  # only its backward pass is slow on a CPU
         return fused_attention(x.device.type, x.shape[1]) if self.fused is None else self.fused
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rich.console import Console
@@ -12,8 +12,10 @@ from rich.console import Console
 from vitrepro import cost, session
 from vitrepro.budget import Clock, Pick
 from vitrepro.cost import Cost, duration
+from vitrepro.memory import Room, batch_normed, size
 from vitrepro.plan import ClaimPlan, Run, unique_runs
 from vitrepro.power import Outlook
+from vitrepro.recipe import Recipe
 from vitrepro.report.terminal import table
 from vitrepro.store import Store
 
@@ -48,18 +50,44 @@ class Costed:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a run takes of its slot's memory.
+
+    Attributes:
+        nbytes: None where nothing tells.
+        fits: None where nothing tells.
+        micro_batch: the largest that fits, where the recipe's does not; None if none does, or if another would be
+            another experiment.
+    """
+
+    run: Run
+    nbytes: int | None
+    fits: bool | None
+    micro_batch: int | None
+
+
+@dataclass(frozen=True)
 class CostedPlans:
-    """Plans, and all of them together with shared runs counted once."""
+    """Plans, and all of them together with shared runs counted once.
+
+    Attributes:
+        room: what a slot has, if it was asked.
+        memory: run id -> what it takes, of the runs to do where there is a room.
+    """
 
     plans: tuple[Costed, ...]
     to_run: int
     flops: float | None
     seconds: float
     rough: bool
+    room: Room | None = None
+    memory: Mapping[str, Memory] = field(default_factory=dict)
 
 
-def cost_plans(plans: Sequence[ClaimPlan], store: Store, clock: Clock, slots: int) -> CostedPlans:
-    """Each plan and all together, on that many slots."""
+def cost_plans(
+    plans: Sequence[ClaimPlan], store: Store, clock: Clock, slots: int, room: Room | None = None
+) -> CostedPlans:
+    """Each plan and all together, on that many slots, each with that much room for a run."""
 
     def missing(runs: Sequence[Run]) -> list[Run]:
         return [r for r in runs if store.state(r.id) != "finished"]
@@ -87,7 +115,19 @@ def cost_plans(plans: Sequence[ClaimPlan], store: Store, clock: Clock, slots: in
         cost.total(todo, clock.timings, slots).flops,
         seconds(todo),
         not all(clock.timed(r) for r in todo),
+        room,
+        {r.id: _memory(r, room) for r in todo} if room else {},
     )
+
+
+def _memory(run: Run, room: Room) -> Memory:
+    if not isinstance(run.config, Recipe):
+        return Memory(run, None, None, None)
+    recipe = run.config
+    holds = room.holds(recipe)
+    # fewer images at a time would change what batch norm computes
+    smaller = None if holds is not False or batch_normed(recipe.model) else room.micro_batch(recipe)
+    return Memory(run, room.needed(recipe), holds, smaller)
 
 
 def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
@@ -97,7 +137,10 @@ def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
             "claim": c.plan.claim.id,
             "scale": c.plan.choice.scale,
             "why_not": dict(c.plan.choice.reasons),
-            "runs": [{"run_id": r.id, "name": r.name, "state": c.states[r.id]} for r in c.plan.runs],
+            "runs": [
+                {"run_id": r.id, "name": r.name, "state": c.states[r.id], **_memory_json(made.memory.get(r.id))}
+                for r in c.plan.runs
+            ],
             "deviations": sorted({str(d) for r in c.plan.runs for d in r.deviations}),
             "to_run": c.cost.runs,
             "train_images": c.cost.train_images,
@@ -113,7 +156,13 @@ def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
         }
         for c in made.plans
     ]
-    whole = {"to_run": made.to_run, "flops": made.flops, "seconds": _finite(made.seconds), "rough": made.rough}
+    whole = {
+        "to_run": made.to_run,
+        "flops": made.flops,
+        "seconds": _finite(made.seconds),
+        "rough": made.rough,
+        "slot_memory_bytes": made.room.slot_bytes if made.room else None,
+    }
     if picked is None:
         return {"plans": documents, "total": whole}
     fits, left = picked
@@ -133,6 +182,13 @@ def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
             {"claim": p.claim.id, "scale": p.choice.scale, "added_seconds": _finite(seconds)} for p, seconds in left
         ],
     }
+
+
+def _memory_json(memory: Memory | None) -> dict[str, Any]:
+    """Plain values; null of stored runs, and where nothing tells."""
+    if memory is None:
+        return dict.fromkeys(("memory_bytes", "fits", "micro_batch_that_fits"))
+    return {"memory_bytes": memory.nbytes, "fits": memory.fits, "micro_batch_that_fits": memory.micro_batch}
 
 
 def print_plans(
@@ -180,10 +236,39 @@ def print_plans(
             "elsewhere on it. It is known after their first run.",
             markup=False,
         )
+    if made.room is not None:
+        for line in _memory_lines(made.room, list(made.memory.values())):
+            out.print(line, markup=False)
     if picked is not None and budget is not None:
         _print_picked(out, made, picked, budget)
     elif budget is not None and made.seconds > budget:
         out.print(f"Over the budget of {duration(budget)}: verify would run what fits.", markup=False)
+
+
+def _memory_lines(room: Room, memories: Sequence[Memory]) -> list[str]:
+    """How much the largest run takes, and which arms do not fit; one line for all seeds of an arm."""
+    arms = {(m.run.experiment, m.run.arm, m.nbytes): m for m in memories if isinstance(m.run.config, Recipe)}
+    known = [m.nbytes for m in arms.values() if m.nbytes is not None]
+    available = f"{size(room.slot_bytes)} per slot"
+    lines = [f"Memory: up to {size(max(known))} of {available}."] if known else []
+    for m in arms.values():
+        if m.nbytes is None or m.fits is not False or not isinstance(m.run.config, Recipe):
+            continue
+        train = m.run.config.train
+        what = f"{m.run.experiment}/{m.run.arm} does not fit: {size(m.nbytes)} of {available}"
+        if m.micro_batch is not None:
+            what += f"; micro-batch {m.micro_batch} of {train.batch_size} fits"
+        elif batch_normed(m.run.config.model):
+            what += "; its batch norm would see other batches if they were cut"
+        else:
+            what += ", not even one image at a time"
+        lines.append(f"{what}.")
+    unknown = len(arms) - len(known)
+    if unknown:
+        lines.append(
+            f"Memory: not known for {unknown} arm{'s' if unknown > 1 else ''}; a stored run of each will tell."
+        )
+    return lines
 
 
 def _print_picked(out: Console, made: CostedPlans, picked: Picked, budget: float) -> None:

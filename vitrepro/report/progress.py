@@ -103,8 +103,13 @@ class RunProgress:
             if event.kind == "done":
                 self.finished += 1
                 self._advance(event.run_id, 1.0)
-            said = {"done": f"done ({self.finished} of {len(self.runs)})", "failed": f"FAILED: {event.message}"}
-            words = {"stopped": "stopped, resumable", "skipped": f"not started: {event.message}", **said}
+            words = {
+                "done": f"done ({self.finished} of {len(self.runs)})",
+                "failed": f"FAILED: {event.message}",
+                "again": event.message,
+                "stopped": "stopped, resumable",
+                "skipped": f"not started: {event.message}",
+            }
             self._line(f"{run.name}: {words[event.kind]}")
 
     def _advance(self, run_id: str, share: float) -> None:

@@ -1,0 +1,209 @@
+"""The choices made for speed, and that they change nothing but the speed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from vitrepro import engine, train
+from vitrepro.cli import app
+from vitrepro.engine import choose, compilation_pays, configure, settle
+from vitrepro.errors import RunError
+from vitrepro.models.build import build
+from vitrepro.models.vit import ViT
+from vitrepro.recipe import Recipe
+
+torch.set_num_threads(1)
+
+VIT = {"family": "vit", "patch_size": 2, "embed_dim": 16, "depth": 2, "num_heads": 2}
+RESNET = {"family": "resnet", "layers": [1], "block": "basic", "width": 8, "stem": "small"}
+
+
+def recipe(model: dict[str, Any] = VIT, **settings: Any) -> Recipe:
+    length = {"steps": 12, "batch_size": 16, "lr": 1e-3, **settings}
+    return Recipe.model_validate({"data": {"name": "digits"}, "model": model, "train": length})
+
+
+@pytest.fixture
+def settings_of_torch() -> Iterator[None]:
+    matmul, cudnn, benchmark = (
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+    )
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+    torch.backends.cudnn.benchmark = benchmark
+    torch.use_deterministic_algorithms(False)
+
+
+# --- what is chosen
+
+
+def test_a_plain_recipe_makes_no_choice_for_speed() -> None:
+    for device in ("cpu", "cuda:0"):
+        chosen = choose(recipe(engine="plain"), device, "bf16")
+        assert chosen.fused_attention is True
+        fast = (chosen.skip_unread, chosen.narrow_tokens, chosen.channels_last, chosen.fused_optimizer)
+        assert not any((*fast, chosen.may_compile))
+
+
+@pytest.mark.parametrize(("device", "precision", "narrow"), [("cpu", "bf16", True), ("cpu", "fp32", False)])
+def test_tokens_are_narrow_on_a_cpu_with_bfloat16_only(device: str, precision: Any, narrow: bool) -> None:
+    assert choose(recipe(), device, precision).narrow_tokens is narrow
+    assert not choose(recipe(), "cuda:0", "bf16").narrow_tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "skip"),
+    [
+        ({}, True),
+        ({"pool": "gap"}, False),
+        ({"pos_embed": "relative"}, False),
+        ({"pool": "gap", "attention": "axial"}, False),
+    ],
+)
+def test_the_last_layer_is_cut_short_only_where_logits_come_from_the_class_token(
+    model: dict[str, Any], skip: bool
+) -> None:
+    chosen = choose(recipe(VIT | model), "cpu", "fp32")
+    assert chosen.skip_unread is skip
+    assert ("of the class token alone" in chosen.told["last layer"]) is skip
+
+
+def test_nothing_is_compiled_on_a_cpu_or_where_the_same_bits_are_asked_for() -> None:
+    assert choose(recipe(), "cuda:0", "bf16").may_compile
+    assert not choose(recipe(), "cpu", "bf16").may_compile
+    assert not choose(recipe(deterministic=True), "cuda:0", "bf16").may_compile
+
+
+def test_compiling_must_be_paid_back_twice() -> None:
+    pays = 2 * engine.COMPILE_SECONDS / engine.COMPILE_GAIN
+    assert compilation_pays(0.1, int(10 * pays) + 1)
+    assert not compilation_pays(0.1, int(10 * pays) - 1)
+
+
+@pytest.mark.usefixtures("settings_of_torch")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_tf32_is_used_exactly_where_it_is_asked_for(precision: Any) -> None:
+    settle(choose(recipe(), "cuda:0", precision), precision)
+    assert torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")
+    assert torch.backends.cudnn.allow_tf32 is (precision == "tf32")
+
+
+@pytest.mark.usefixtures("settings_of_torch")
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_kernels_are_used_exactly_where_they_are_asked_for(deterministic: bool) -> None:
+    settle(choose(recipe(deterministic=deterministic), "cpu", "fp32"), "fp32")
+    assert torch.are_deterministic_algorithms_enabled() is deterministic
+    assert torch.backends.cudnn.benchmark is not deterministic
+
+
+# --- that it changes nothing but the speed
+
+
+def trained(of: Recipe, folder: Path, **options: Any) -> tuple[nn.Module, train.Trained, list[float]]:
+    torch.manual_seed(0)
+    chosen = choose(of, "cpu", "fp32")
+    model = configure(build(of.model, image_size=8, channels=1, num_classes=10), chosen)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 255, (60, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    losses: list[float] = []
+    folder.mkdir(exist_ok=True)
+    done = train.train(
+        model,
+        images,
+        torch.arange(60) % 10,
+        of,
+        seed=0,
+        device="cpu",
+        precision="fp32",
+        folder=folder,
+        log=lambda row: losses.append(row["loss"]),
+        **{"engine": chosen, **options},
+    )
+    return model, done, losses
+
+
+@pytest.mark.parametrize("model", [VIT, VIT | {"pool": "gap"}, RESNET])
+def test_in_float32_the_fast_engine_and_the_plain_one_train_to_the_same_losses(
+    model: dict[str, Any], tmp_path: Path
+) -> None:
+    _, _, fast = trained(recipe(model), tmp_path / "fast")
+    _, _, plain = trained(recipe(model, engine="plain"), tmp_path / "plain")
+    assert fast == pytest.approx(plain, abs=1e-5)
+    assert fast[0] - fast[-1] > 1e-3  # something was learned
+
+
+def test_a_measure_sees_the_model_as_it_is_written_down() -> None:
+    model = build(recipe().model, image_size=8, channels=1, num_classes=10)
+    assert isinstance(model, ViT)
+    configure(model, choose(recipe(), "cpu", "bf16"))
+    assert model.skip_unread
+    assert model.narrow_tokens
+    configure(model, None)
+    assert not model.skip_unread
+    assert not model.narrow_tokens
+
+
+# --- compilation
+
+
+def test_a_compiled_run_says_so_and_goes_on_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+
+    def compile_(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        compiled.append(1)
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(train, "TIMED_STEPS", 3)
+    monkeypatch.setattr(train, "compilation_pays", lambda pace, left: pace > 0 and left == 9)
+    of = recipe()
+    may = choose(of, "cuda:0", "fp32")
+    calls = iter(range(1, 100))
+    with pytest.raises(train.Stopped):
+        trained(of, tmp_path / "a", engine=may, should_stop=lambda: next(calls) >= 6)
+    assert compiled == [1]
+    _, done, _ = trained(of, tmp_path / "a", engine=may)
+    assert compiled == [1, 1]
+    assert done.compiled_at == 3
+    _, never, _ = trained(of, tmp_path / "b")
+    assert never.compiled_at is None
+
+
+# --- batch norm over several processes
+
+
+def test_batch_norm_over_processes_is_refused_on_a_cpu_unless_each_takes_its_own() -> None:
+    model = build(recipe(RESNET).model, image_size=8, channels=1, num_classes=10)
+    with pytest.raises(RunError, match=r"train\.batch_norm=process"):
+        engine.share_statistics(model, "batch", "cpu")
+    assert engine.share_statistics(model, "process", "cpu") is model
+    synced = engine.share_statistics(model, "batch", "cuda:0")
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in synced.modules())
+    vit = build(recipe().model, image_size=8, channels=1, num_classes=10)
+    assert engine.share_statistics(vit, "batch", "cpu") is vit
+
+
+# --- told
+
+
+def test_show_tells_the_choices_of_every_arm() -> None:
+    command = ["show", "vit/t8-none-clearly-worse", "--engine", "--scale", "quick", "--devices", "cpu"]
+    done = CliRunner().invoke(app, [*command, "--json"])
+    assert done.exit_code == 0, done.output
+    (claim,) = json.loads(done.stdout)["claims"]
+    assert set(claim["engine"]) == {"vit-1k", "vit-no-position-1k"}
+    for told in claim["engine"].values():
+        assert {"attention", "last layer", "arithmetic", "compilation", "optimizer"} <= set(told)
+    words = CliRunner().invoke(app, command)
+    assert "plain products" in words.stdout
+    assert CliRunner().invoke(app, ["show", "vit/t1-variants", "--scale", "cpu"]).exit_code == 2
