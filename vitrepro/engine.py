@@ -6,6 +6,7 @@ with `engine: plain` makes none of them.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,6 +91,8 @@ def settle(engine: Engine, precision: Arithmetic) -> None:
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = not engine.deterministic
+    if engine.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order
     torch.use_deterministic_algorithms(engine.deterministic)
 
 

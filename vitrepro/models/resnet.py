@@ -83,9 +83,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.bn2(self.conv2(x))
-        return F.relu(x + shortcut)
+        return F.relu(x.add_(shortcut), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -119,10 +119,10 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = self.bn3(self.conv3(x))
-        return F.relu(x + shortcut)
+        return F.relu(x.add_(shortcut), inplace=True)
 
 
 def hybrid_bottleneck(in_channels: int, channels: int, stride: int) -> Bottleneck:
@@ -147,12 +147,12 @@ class PreActBottleneck(nn.Module):
         self.conv3 = StdConv2d(channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.norm1(x))
+        active = F.relu(self.norm1(x), inplace=True)
         shortcut = x if self.downsample is None else self.downsample(active)
         x = self.conv1(active)
-        x = self.conv2(F.relu(self.norm2(x)))
-        x = self.conv3(F.relu(self.norm3(x)))
-        return x + shortcut
+        x = self.conv2(F.relu(self.norm2(x), inplace=True))
+        x = self.conv3(F.relu(self.norm3(x), inplace=True))
+        return x.add_(shortcut)
 
 
 # --- Networks
