@@ -696,6 +696,7 @@ def bench(
                 pairs=pairs,
                 seconds=seconds,
                 cache_dir=_places(DEFAULT_STORE, None).cache_dir,
+                slots_named=devices.startswith("cpu:"),
                 advance=lambda note: progress.advance(1, note),
             )
     except (KeyboardInterrupt, launch.Interrupted) as stopped:

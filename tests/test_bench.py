@@ -1,0 +1,642 @@
+"""The benchmark: what is timed, against whom, in which order, and what is made of the times."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from vitrepro import claims, flops
+from vitrepro.bench import child, counterparts, ours, pairs
+from vitrepro.bench.child import Child
+from vitrepro.bench.ours import LEAD_STEPS, Ours
+from vitrepro.bench.results import Result as Found
+from vitrepro.bench.results import Side, Turn
+from vitrepro.bench.rivals import Rival
+from vitrepro.bench.setup import EVALUATION_BATCH, Memory, Setup, random_images
+from vitrepro.bench.workloads import RATE, Workload, changed, chosen, suited, table, timed
+from vitrepro.cli import app
+from vitrepro.data.augment import normalize
+from vitrepro.errors import RunError, UsageError
+from vitrepro.launch import ALLOCATOR
+from vitrepro.models.build import build
+from vitrepro.recipe import Recipe
+from vitrepro.report import benched
+
+STEPS = [name for name, w in table().items() if w.runs is None]
+
+
+def recipe(model: dict[str, Any] | None = None, **parts: Any) -> Recipe:
+    """A tiny recipe on digits, changed."""
+    train = {"steps": 40, "batch_size": 16, "lr": 1e-3, "precision": "fp32", "clip_norm": 1.0}
+    tiny = {"family": "vit", "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    return Recipe.model_validate(
+        {
+            "data": parts.pop("data", {"name": "digits"}),
+            "augment": parts.pop("augment", {}),
+            "model": tiny | (model or {}) if (model or {}).get("family", "vit") == "vit" else model,
+            "train": train | parts,
+        }
+    )
+
+
+def setup(of: Recipe, workers: int = 0) -> Setup:
+    return Setup(of, "cpu", "fp32", 1, workers)
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Sides settle the process that they are in."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = benchmark
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["bench", *arguments])
+
+
+# --- workloads
+
+
+@pytest.mark.parametrize("opponent", counterparts.OPPONENTS)
+@pytest.mark.parametrize("name", STEPS)
+def test_every_workload_has_the_same_model_elsewhere(name: str, opponent: str):
+    of = table()[name].recipe
+    with torch.device("meta"):
+        mine = build(of.model, image_size=of.image_size, channels=of.channels, num_classes=of.data.num_classes)
+        theirs = counterparts.build(of, opponent)
+    shapes = [sorted(tuple(p.shape) for p in model.parameters()) for model in (mine, theirs)]
+    assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in theirs.parameters())
+    if opponent == "timm":  # torchvision's attention keeps its bias elsewhere
+        assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "opponent"),
+    [
+        ({"pool": "gap"}, "timm"),
+        ({"pos_embed": "none", "qkv_bias": False, "final_norm": False, "mlp_dim": 24}, "timm"),
+        ({"mlp_dim": 24, "dropout": 0.1}, "plain"),
+        ({"family": "resnet", "variant": "R18", "stem": "small"}, "timm"),
+        ({"family": "resnet", "variant": "R50"}, "plain"),
+    ],
+)
+def test_changed_models_have_counterparts_of_as_many_parameters(model: dict[str, Any], opponent: str):
+    of = recipe(model)
+    with torch.device("meta"):
+        mine = build(of.model, image_size=of.image_size, channels=of.channels, num_classes=of.data.num_classes)
+        theirs = counterparts.build(of, opponent)
+    assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
+@pytest.mark.parametrize(
+    ("of", "opponent", "reason"),
+    [
+        (recipe(augment={"mixup": 0.2}), "timm", "mixup"),
+        (recipe(polyak=0.9), "plain", "averaged weights"),
+        (recipe({"pos_embed": "relative"}), "timm", "position embeddings relative"),
+        (recipe({"pos_embed": "none"}), "plain", "position embeddings none"),
+        (recipe({"pool": "gap"}), "plain", "a ViT without class token"),
+        (recipe({"attention_norm": "unused"}), "timm", "an unused norm"),
+        (recipe({"family": "resnet", "variant": "R18", "width": 32}), "timm", "width 32"),
+        (recipe({"family": "resnet", "layers": [1, 1], "block": "basic"}), "plain", "of (1, 1) blocks"),
+        (recipe({"family": "timm", "name": "resnet18"}), "plain", "a model of timm"),
+    ],
+)
+def test_what_has_no_counterpart_is_refused(of: Recipe, opponent: str, reason: str):
+    assert reason in (counterparts.refusal(of, opponent) or "")
+    with pytest.raises(UsageError, match=f"--against {opponent}"):
+        counterparts.build(of, opponent)
+
+
+def test_a_cpu_gets_the_small_workloads_and_a_gpu_the_large_ones():
+    assert list(suited({}, ("cpu", "cpu"))) == [*STEPS[:3], "digits-packing"]
+    assert list(suited({}, ("cpu",))) == STEPS[:3]
+    assert list(suited({}, ("cuda:0",))) == STEPS[3:]
+    packing = {"p": table()["digits-packing"]}
+    assert suited(packing, ("cuda:0",)) == packing  # small runs share a GPU
+
+
+def test_an_arm_of_the_registry_is_timed_by_its_recipe():
+    registry = claims.load()
+    (workload,) = chosen(["small-data-digits/vit-1k"], registry).values()
+    assert workload.recipe == claims.recipes(registry.experiment("small-data-digits"))["vit-1k"]  # type: ignore[arg-type]
+
+
+def test_a_grid_of_rates_and_a_warm_up_change_nothing_of_what_is_timed():
+    of = recipe(data={"name": "digits", "dev_fraction": 0.1}, lr=None, lr_grid=[0.1, 1e9], warmup_steps=30)
+    assert timed(of, 3).steps == 3
+    assert (timed(of, 3).train.lr, timed(of, 3).train.lr_grid, timed(of, 3).train.warmup_steps) == (1e-4, None, 0)
+
+
+def test_precision_and_batch_are_those_asked_for():
+    workload = Workload(title="", recipe=recipe(micro_batch=8))
+    made = changed("a", workload, precision="bf16", batch_size=24).recipe
+    assert (made.train.precision, made.train.batch_size, made.train.micro_batch) == ("bf16", 24, 8)
+    assert changed("a", workload, precision="auto", batch_size=None) == workload
+    with pytest.raises(UsageError, match=r"a: train: .* 20 is not a multiple of micro_batch 8"):
+        changed("a", workload, precision="auto", batch_size=20)
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resnet18-3"], "no workload 'resnet18-3'; did you mean 'resnet18-32'"),
+        (["small-data-digit/vit-1k"], "did you mean 'small-data-digits/vit-1k'"),
+        (["small-data-digits/vt-1k"], "no such arm; did you mean 'vit-1k'"),
+        (["sequence-lengths/x"], "counted by formula, there is nothing to time"),
+        (["resnet18-32", "--against", "tim"], "--against 'tim' is not one of timm, plain; did you mean 'timm'?"),
+        (["resnet18-32", "--against", "timm,"], "--against '' is not one of"),
+        (["digits-packing", "--against", "timm"], "held against one process"),
+        (["digits-packing", "--devices", "cpu:1"], "one slot only"),
+        (["vit-b16-224", "--devices", "cpu"], "needs a CUDA device"),
+        (["position-embeddings-cifar10/relative", "--against", "timm"], "no counterpart of position embeddings"),
+        (["resnet18-32", "--devices", "cpu", "--precision", "fp16"], "--precision fp16 needs a CUDA device"),
+        (["resnet18-32", "--precision", "fp8"], "--precision 'fp8' is not one of"),
+        (["resnet18-32", "--pairs", "0"], "--pairs"),
+        (["resnet18-32", "--batch", "0"], "--batch"),
+    ],
+)
+def test_what_cannot_be_timed_is_a_usage_error(arguments: list[str], said: str):
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.output
+    assert done.stdout == ""
+
+
+def test_an_unknown_workload_is_refused_without_torch():
+    code = "import sys; from vitrepro.cli import app; app(['bench', 'nonsense'], standalone_mode=False)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"try:\n    exec({code!r})\nfinally:\n    print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "False", done.stderr
+    assert "no workload 'nonsense'" in done.stderr
+
+
+# --- what is made of the times
+
+
+def test_operations_are_those_of_the_model_and_ours_leaves_some_out():
+    of = table()["vit-b16-224"].recipe
+    sizes = {"image_size": 224, "channels": 3, "num_classes": 10}
+    macs, executed = flops.forward_macs(of.model, **sizes), flops.executed_macs(of.model, **sizes)
+    assert macs is not None
+    assert executed is not None
+    assert pairs.operations(of, "training", "vitrepro") == (6 * macs, 6 * executed)
+    assert pairs.operations(of, "evaluation", "vitrepro") == (2 * macs, 2 * executed)
+    assert pairs.operations(of, "evaluation", "timm") == (2 * macs, 2 * macs)
+    assert executed < macs
+    assert pairs.operations(recipe(engine="plain"), "training", "vitrepro") == pairs.operations(
+        recipe(), "training", "plain"
+    )
+    assert pairs.operations(recipe({"family": "timm", "name": "resnet18"}), "training", "timm") == (None, None)
+
+
+def test_rates_are_medians_and_shares_are_of_what_was_carried_out():
+    side = Side((Turn(100, 2.0, 7, 0.5), Turn(100, 1.0, 9, 0.1), Turn(100, 4.0, 8, 0.4)), flops=3e9, executed=2e9)
+    assert side.images_per_second == 50
+    assert side.flops_per_second == 150e9
+    assert side.share(400e9) == pytest.approx(0.25)  # 50 x 2e9 of 400e9
+    assert side.input_share == pytest.approx(0.1)  # of 0.25, 0.1 and 0.1
+    assert side.memory_bytes == 9
+    unknown = Side((Turn(100, 2.0),))
+    assert (unknown.flops_per_second, unknown.share(1.0), unknown.input_share, unknown.memory_bytes) == (None,) * 4
+
+
+def found(phase: Any = "training", **sides: Side) -> Found:
+    mine = Side((Turn(100, 1.0, 2**20, 0.1), Turn(100, 1.0, 2**20, 0.1), Turn(100, 4.0, 2**20, 0.4)), 1e9, 0.8e9)
+    return Found("a", "a tiny model", phase, {"vitrepro": mine, **sides}, 32, 8, "fp32", 1234, 1e12)
+
+
+def test_ratios_are_taken_pair_by_pair():
+    other = Side((Turn(100, 2.0), Turn(100, 3.0), Turn(100, 4.0)))
+    assert found(timm=other).ratio("timm") == (2.0, 1.0, 3.0)  # medians alone would say 3
+
+
+def test_the_table_has_a_line_for_each_side():
+    lines = benched.rows([found(timm=Side((Turn(100, 2.0),) * 3, 1e9, 1e9))])
+    assert lines[0] == ("a", "training", "vitrepro", "100", "100 GFLOP/s", "8%", "1 MiB", "10.0%", "")
+    assert lines[1] == ("a", "training", "timm", "50", "50 GFLOP/s", "5%", "", "", "2.00 (0.50 to 2.00)")
+
+
+def test_the_document_says_on_what_it_was_made_and_how():
+    machine = pairs.machine(("cpu", "cpu"))
+    text = benched.document(
+        [found(timm=Side((Turn(100, 2.0),) * 3))], machine, command="vitrepro bench a", pairs=3, seconds=8
+    )
+    assert "Made by `vitrepro bench a` on 20" in text
+    assert "the median of 3 pairs of turns" in text
+    assert f"| device name | {machine['device_name']} |" in text
+    for package in ("torch", "timm"):
+        assert f"{package} {machine['packages'][package]}" in text
+    assert f"| threads | {machine['threads']} |" in text
+    assert "random pixels, made in memory" in text
+    assert "A tiny model: 1,234 parameters, batches of 32, 8 pixels a side, fp32." in text
+    assert "The product rate is 1 TFLOP/s." in text
+    assert "**timm** is its own loader" in text
+    assert "**plain** is" not in text
+    assert "Compiled" not in text
+    compiled = dataclasses.replace(found(), compiled=True)
+    assert "Compiled, as a run of the recipe's length would be: a." in benched.document(
+        [compiled], machine, command="", pairs=1, seconds=1
+    )
+
+
+def test_json_is_one_document_and_the_file_is_written_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Any] = []
+
+    def measure(*arguments: Any, **options: Any) -> list[Found]:
+        asked.extend([arguments, options])
+        return [found(plain=Side((Turn(100, 2.0),) * 3))]
+
+    monkeypatch.setattr(pairs, "measure", measure)
+    file = tmp_path / "new" / "bench.md"
+    done = call("resnet18-32", "--against", "plain", "--devices", "cpu:2", "--pairs", "3", "--json", "-o", str(file))
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["schema_version"] == 1
+    assert document["machine"]["device"] == "cpu"
+    assert document["pairs"] == 3
+    (result,) = document["results"]
+    assert result["faster_by"] == {"plain": {"median": 2.0, "low": 0.5, "high": 2.0}}
+    assert result["sides"]["vitrepro"]["images_per_second"] == 100
+    assert result["sides"]["vitrepro"]["executed_share_of_product_rate"] == 0.08
+    assert len(result["sides"]["plain"]["turns"]) == 3
+    assert "| training | plain | 50 |" in file.read_text()
+    (workloads, against), options = asked[0], asked[1]
+    assert (list(workloads), against, options["pairs"], options["devices"]) == (
+        ["resnet18-32"],
+        ("plain",),
+        3,
+        ("cpu", "cpu"),
+    )
+
+
+# --- turn by turn
+
+
+class FakeChild:
+    """A side that answers at once and notes what it was asked."""
+
+    asked: ClassVar[list[tuple[str, str, tuple[Any, ...]]]] = []
+    seconds: ClassVar = {"vitrepro": 1.0, "timm": 2.0, "plain": 4.0}  # a batch
+    parameters: ClassVar = {"vitrepro": 10, "timm": 10, "plain": 10}
+
+    def __init__(self, name: str, setup: Setup) -> None:  # noqa: ARG002
+        self.name = name
+
+    def __enter__(self) -> FakeChild:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask(self, what: str, *arguments: Any) -> Any:
+        self.asked.append((self.name, what, arguments))
+        if what in pairs.PHASES:
+            return Turn(arguments[0], self.seconds[self.name] * arguments[0])
+        answers = {"parameters": self.parameters[self.name], "product_rate": 1e9, "settle_on": False}
+        return 0.1 if what == "input_alone" else answers.get(what)
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> type[FakeChild]:
+    monkeypatch.setattr(pairs, "Child", FakeChild)
+    monkeypatch.setattr(FakeChild, "asked", [])
+    return FakeChild
+
+
+def measured(against: tuple[str, ...] = ("timm",), seconds: float = 100.0, number: int = 2) -> list[Found]:
+    workloads = {"a": Workload(title="", recipe=recipe())}
+    return pairs.measure(
+        workloads, against, devices=("cpu",), resolve=lambda _: "fp32", pairs=number, seconds=seconds, cache_dir=Path()
+    )
+
+
+def test_sides_take_equally_long_turns_in_alternating_order(fakes: type[FakeChild]):
+    training, evaluation = measured()
+    turns = [(name, *given) for name, what, given in fakes.asked if what == "training"]
+    assert turns == [
+        ("vitrepro", 2),  # a turn each that does not count
+        ("timm", 2),
+        ("vitrepro", 50),  # 100 seconds of the slower side
+        ("timm", 50),
+        ("timm", 50),
+        ("vitrepro", 50),
+    ]
+    assert [len(side.turns) for side in training.sides.values()] == [2, 2]
+    assert (training.phase, evaluation.phase, training.parameters) == ("training", "evaluation", 10)
+    assert training.ratio("timm") == (2.0, 2.0, 2.0)
+    assert training.sides["timm"].input_share == pytest.approx(0.05)  # 0.1 of 2 seconds a batch
+
+
+def test_a_turn_has_a_few_batches_however_slow_they_are(fakes: type[FakeChild]):
+    measured(seconds=0.001)
+    assert {given[0] for _, what, given in fakes.asked if what == "training"} == {2, pairs.LEAST["training"]}
+    assert {given[0] for _, what, given in fakes.asked if what == "evaluation"} == {1, pairs.LEAST["evaluation"]}
+
+
+def test_another_model_is_no_opponent(fakes: type[FakeChild], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fakes, "parameters", {"vitrepro": 10, "timm": 11})
+    with pytest.raises(RunError, match="not the same model"):
+        measured()
+
+
+def test_progress_is_told_as_often_as_was_said(fakes: type[FakeChild]):  # noqa: ARG001
+    told: list[str] = []
+    workloads = {"a": Workload(title="", recipe=recipe())}
+    pairs.measure(
+        workloads,
+        ("timm", "plain"),
+        devices=("cpu",),
+        resolve=lambda _: "fp32",
+        pairs=3,
+        seconds=1,
+        cache_dir=Path(),
+        advance=told.append,
+    )
+    assert len(told) == pairs.work(workloads, ("timm", "plain"), 3) == 12
+    assert pairs.work({"p": table()["digits-packing"]}, ("timm",), 3) == 8
+
+
+# --- the sides
+
+
+def test_our_turns_are_steps_of_train_and_batches_of_predict(monkeypatch: pytest.MonkeyPatch):
+    trained: list[int] = []
+    predicted: list[int] = []
+    train, predict = ours.train, ours.accuracy.predict
+
+    def counted_train(*arguments: Any, **options: Any) -> Any:
+        trained.append(arguments[3].steps)
+        return train(*arguments, **options)
+
+    def counted_predict(model: Any, images: Any, *arguments: Any, **options: Any) -> Any:
+        predicted.append(len(images))
+        return predict(model, images, *arguments, **options)
+
+    monkeypatch.setattr(ours, "train", counted_train)
+    monkeypatch.setattr(ours.accuracy, "predict", counted_predict)
+    side = Ours(setup(recipe()))
+    before = side.model.head.weight.clone()  # type: ignore[union-attr,operator]
+    turn = side.training(3)
+    assert trained == [LEAD_STEPS, 3]
+    assert turn.images == 3 * 16
+    assert turn.seconds > 0
+    assert turn.memory_bytes is not None
+    assert not torch.equal(before, side.model.head.weight)  # type: ignore[arg-type,union-attr]
+    assert side.model.skip_unread  # the engine's choices  # type: ignore[union-attr]
+    most = len(side.images)
+    turn = side.evaluation(most // EVALUATION_BATCH + 1)
+    assert predicted == [EVALUATION_BATCH, most, EVALUATION_BATCH]
+    assert turn.images == most + EVALUATION_BATCH
+    assert side.input_alone("training", 2) > 0
+    assert side.input_alone("evaluation", 2) > 0
+    assert 1e6 < side.product_rate(size=128, repeats=2) < 1e15
+
+
+def test_ours_is_compiled_where_a_run_of_the_recipes_length_would_be(monkeypatch: pytest.MonkeyPatch):
+    made: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda model: made.append(model) or model)
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    side = Ours(setup(recipe(steps=1000)))
+    assert not side.settle_on(1e6)  # never on a CPU
+    side.engine = dataclasses.replace(side.engine, may_compile=True)
+    assert not side.settle_on(0.01)  # 1000 steps of 10 ms do not pay it back
+    assert not made
+    assert side.settle_on(10.0)
+    assert made == [side.model]
+
+
+@pytest.mark.parametrize("opponent", counterparts.OPPONENTS)
+@pytest.mark.parametrize("more", [{}, {"optimizer": "sgd", "micro_batch": 4, "label_smoothing": 0.1}])
+def test_the_other_sides_train_on_as_many_images(opponent: str, more: dict[str, Any]):
+    side = Rival(setup(recipe(**more)), opponent)
+    before = [p.clone() for p in side.model.parameters()]
+    turn = side.training(2)
+    assert turn.images == 2 * 16
+    assert turn.seconds > 0
+    after = list(side.model.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert side.evaluation(1).images == EVALUATION_BATCH
+    assert side.input_alone("training", 2) > 0
+
+
+@pytest.mark.parametrize("opponent", counterparts.OPPONENTS)
+@pytest.mark.parametrize("micro", [16, 4])
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_a_step_of_theirs_is_a_step_of_the_recipe(opponent: str, micro: int, clip: float | None):
+    of = recipe(optimizer="sgd", momentum=0.5, micro_batch=micro, label_smoothing=0.1, clip_norm=clip)
+    side = Rival(setup(of), opponent)
+    reference = copy.deepcopy(side.model)
+    before = [p.detach().clone() for p in reference.parameters()]
+    optimizer = torch.optim.SGD(reference.parameters(), lr=RATE, momentum=0.5)
+    x, y = torch.randn(3, 16, 1, 8, 8), torch.arange(48).reshape(3, 16) % 10
+    side.model.train()
+    given = ((x[i, j : j + micro], y[i, j : j + micro]) for i in range(3) for j in range(0, 16, micro))
+    for i in range(3):
+        side.step(given, i)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(reference(x[i]), y[i], label_smoothing=0.1).backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(reference.parameters(), clip)
+        optimizer.step()
+    moved, expected = (
+        torch.cat([(p.detach() - q).flatten() for p, q in zip(m.parameters(), before, strict=True)])
+        for m in (side.model, reference)
+    )
+    assert expected.norm() > 5e-6
+    assert (moved - expected).norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize("opponent", counterparts.OPPONENTS)
+@pytest.mark.parametrize("image_size", [32, 48])
+def test_the_other_sides_see_the_same_pixels(opponent: str, image_size: int):
+    of = recipe({"image_size": image_size}, data={"name": "cifar10"}, augment={"mean": 0.4, "std": 0.3}, batch_size=256)
+    side = Rival(setup(of), opponent)
+    images, labels = random_images(of)
+    shown, shown_labels = next(iter(side.loaders["evaluation"]))
+    expected = normalize(torch.from_numpy(images[:256]).permute(0, 3, 1, 2), of.augment, image_size)
+    rounding = 1e-5 if image_size == 32 else 1.01 / 255 / 0.3  # PIL's results are whole numbers
+    torch.testing.assert_close(shown, expected, atol=rounding, rtol=0)
+    assert shown_labels.tolist() == labels[:256].tolist()
+    trained, _ = next(side._batches("training", 40))  # every image once, in some order
+    assert trained.shape == expected.shape
+
+
+@pytest.mark.parametrize("opponent", counterparts.OPPONENTS)
+@pytest.mark.parametrize(
+    ("augment", "kinds"),
+    [
+        ({"flip": True, "crop_padding": 4}, ["RandomCrop", "RandomHorizontalFlip"]),
+        ({"random_resized_crop": {"scale": [0.5, 1]}}, ["RandomResizedCrop"]),
+        ({"color_jitter": {"hue": 0.1}}, ["ColorJitter"]),
+        ({}, []),
+    ],
+)
+def test_the_other_sides_augment_in_the_same_ways(opponent: str, augment: dict[str, Any], kinds: list[str]):
+    side = Rival(setup(recipe(data={"name": "cifar10"}, augment=augment)), opponent)
+    made = [type(t).__name__ for t in side.data["training"].transform.transforms]
+    ours_too = [name.removesuffix("AndInterpolation") for name in made]
+    assert [n for n in ours_too if n.startswith(("Random", "Color"))] == kinds
+    if "random_resized_crop" in augment:
+        assert side.data["training"].transform.transforms[0].scale == (0.5, 1)
+
+
+def test_a_loader_is_as_far_ahead_when_the_clock_stops_as_when_it_starts():
+    """With two workers four batches are ready: four are used before the clock starts and four after it are not."""
+    side = Rival(setup(recipe(), workers=2), "plain")
+    given, used = [], []
+
+    class Loader:
+        def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for i in range(side.data["training"].length // 16):
+                given.append(i)
+                yield torch.zeros(16, 1, 8, 8), torch.zeros(16, dtype=torch.int64)
+
+    side.loaders["training"] = Loader()
+    side.step = lambda batches, _: used.append(next(batches))
+    turn = side.training(3)
+    assert len(used) == 4 + 3
+    assert len(given) == 4 + 3 + 4
+    assert turn.images == 3 * 16
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")
+def test_memory_is_the_peak_since_the_last_restart_beyond_what_was_there():
+    memory = Memory("cpu")
+    with mmap.mmap(-1, 64 * 2**20) as block:
+        block.write(bytes(len(block)))  # and the bytes themselves
+        assert 60 * 2**20 < memory.bytes() < 200 * 2**20
+    memory.restart()
+    assert memory.bytes() < 30 * 2**20
+
+
+def test_only_our_processes_start_with_our_allocator(monkeypatch: pytest.MonkeyPatch):
+    name, value = "MALLOC_MMAP_MAX_", ALLOCATOR["MALLOC_MMAP_MAX_"]
+    for there, for_ours, for_others in ((None, value, None), (value, value, None), ("7", "7", "7")):
+        if there is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, there)
+        for ours, expected in ((True, for_ours), (False, for_others)):
+            with child._environment(ours=ours):
+                assert os.environ.get(name) == expected
+            assert os.environ.get(name) == there
+
+
+def test_a_side_that_is_killed_is_named():
+    with Child("one process", 1) as side:
+        assert side.process.pid is not None
+        os.kill(side.process.pid, signal.SIGKILL)
+        with pytest.raises(RunError, match=r"the process of one process was killed by SIGKILL \(out of memory\?\)"):
+            side.ask("whole_runs", [])
+
+
+# --- from end to end
+
+
+@pytest.mark.slow
+def test_the_command_times_an_arm_against_both(tiny_claims: Path):
+    done = call(
+        "tiny/vit",
+        "--claims-dir",
+        str(tiny_claims),
+        "--against",
+        "timm,plain",
+        "--pairs",
+        "1",
+        "--seconds",
+        "0.01",
+        "--json",
+    )
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert [r["phase"] for r in document["results"]] == ["training", "evaluation"]
+    for result in document["results"]:
+        assert list(result["sides"]) == ["vitrepro", "timm", "plain"]
+        assert result["product_flops_per_second"] > 1e9
+        for side in result["sides"].values():
+            assert side["images_per_second"] > 0
+            assert side["input_share"] > 0
+            assert 0 < side["executed_share_of_product_rate"] < 1
+            assert len(side["turns"]) == 1
+        assert set(result["faster_by"]) == {"timm", "plain"}
+
+
+@pytest.mark.slow
+def test_a_side_that_cannot_be_made_says_why():
+    with Child("timm", setup(recipe({"family": "timm", "name": "resnet19"}))) as side:
+        with pytest.raises(UsageError, match="timm has no model 'resnet19'; did you mean 'resnet1"):
+            side.ask("parameters")
+        leader = side.process.pid
+    assert leader is not None
+    assert not psutil.pid_exists(leader)
+
+
+@pytest.mark.slow
+def test_whole_runs_are_packed_and_done_one_after_another(tmp_path: Path):
+    few = table()["digits-packing"].recipe.model_dump() | {"train": recipe(steps=3).train.model_dump()}
+    workload = Workload(title="", runs=2, recipe=Recipe.model_validate(few))
+    (result,) = pairs.measure(
+        {"p": workload}, (), devices=("cpu", "cpu"), resolve=lambda _: "fp32", pairs=1, seconds=1, cache_dir=tmp_path
+    )
+    assert list(result.sides) == ["vitrepro", "one process"]
+    assert {side.turns[0].images for side in result.sides.values()} == {2 * 3 * 16}
+    assert result.phase == "whole runs"
+    assert result.ratio("one process").median > 0
+    assert "each in a fresh process, on all slots at once" in benched.document(
+        [result], pairs.machine(("cpu", "cpu")), command="", pairs=1, seconds=1
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_ends_every_process(tiny_claims: Path, sent: signal.Signals, code: int):
+    options = ["tiny/vit", "--claims-dir", str(tiny_claims), "--against", "timm", "--seconds", "600"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vitrepro", "bench", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    family: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while len(family) < 4 and time.monotonic() < deadline:  # two sides, and workers of a loader
+        time.sleep(0.2)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 4
+    os.killpg(process.pid, sent)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert out == ""
+    assert ("Interrupted; nothing was stored" in err) == (sent == signal.SIGINT)
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

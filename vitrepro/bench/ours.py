@@ -1,0 +1,155 @@
+"""Our side of a benchmark: the very functions that runs are made of."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitrepro import engine
+from vitrepro.bench.results import Phase, Turn
+from vitrepro.bench.setup import EVALUATION_BATCH, SEED, Memory, Setup, random_images, wait_for
+from vitrepro.bench.workloads import timed
+from vitrepro.data.augment import augment, normalize
+from vitrepro.data.batches import batches
+from vitrepro.data.splits import Split
+from vitrepro.distributed import DTYPES
+from vitrepro.measure import accuracy
+from vitrepro.models.build import build
+from vitrepro.runner import on_device
+from vitrepro.train import TIMED_STEPS, train
+
+LEAD_STEPS = 2  # not timed: the allocator and the kernels of a turn warm up
+NEVER = 1e9  # seconds between checkpoints
+
+
+class Ours:
+    """A model of ours, its images, and turns of it."""
+
+    def __init__(self, setup: Setup) -> None:
+        torch.set_num_threads(setup.threads)
+        recipe = setup.recipe
+        self.setup, self.recipe, self.device = setup, recipe, setup.device
+        self.engine = engine.choose(recipe, setup.device, setup.precision)
+        engine.settle(self.engine, setup.precision)
+        images, labels = random_images(recipe)
+        split = Split(images, labels, np.arange(len(labels)), "", len(labels))
+        self.images = on_device(split, setup.device)
+        self.labels = torch.from_numpy(split.labels).to(setup.device)
+        self.memory = Memory(setup.device)
+        torch.manual_seed(SEED)
+        model = build(
+            recipe.model, image_size=recipe.image_size, channels=recipe.channels, num_classes=recipe.data.num_classes
+        )
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self.model = engine.configure(model.to(setup.device), self.engine)
+        self.trained: Any = self.model
+        self.compiled = False
+
+    def training(self, steps: int) -> Turn:
+        """Steps of `train.train`, in a run of its own that goes on with the same weights."""
+        self._train(LEAD_STEPS)
+        wait_for(self.device)
+        self.memory.restart()
+        began = time.perf_counter()
+        self._train(steps)
+        wait_for(self.device)
+        seconds = time.perf_counter() - began
+        return Turn(steps * self.recipe.train.batch_size, seconds, self.memory.bytes())
+
+    def _train(self, steps: int) -> None:
+        with tempfile.TemporaryDirectory(prefix="vitrepro-bench-") as folder:
+            train(
+                self.trained,
+                self.images,
+                self.labels,
+                timed(self.recipe, steps),
+                seed=SEED,
+                device=self.device,
+                precision=self.setup.precision,
+                folder=Path(folder),
+                engine=replace(self.engine, may_compile=False),  # compiled beforehand, or not at all
+                checkpoint_seconds=NEVER,
+            )
+
+    def settle_on(self, step_seconds: float) -> bool:
+        """Compile the model if a run as long as the recipe's would; whether it is compiled now."""
+        if self.engine.may_compile and engine.compilation_pays(step_seconds, self.recipe.steps - TIMED_STEPS):
+            torch._dynamo.config.suppress_errors = True  # as `train` does
+            self.trained, self.compiled = torch.compile(self.model), True
+            self._train(LEAD_STEPS)
+        return self.compiled
+
+    def evaluation(self, number: int) -> Turn:
+        """That many batches through `accuracy.predict`."""
+        images = number * EVALUATION_BATCH
+        self._predict(EVALUATION_BATCH)
+        wait_for(self.device)
+        self.memory.restart()
+        began = time.perf_counter()
+        for start in range(0, images, len(self.images)):
+            self._predict(images - start)
+        seconds = time.perf_counter() - began
+        return Turn(images, seconds, self.memory.bytes())
+
+    def _predict(self, images: int) -> None:
+        accuracy.predict(
+            self.model,
+            self.images[:images],
+            self.recipe.augment,
+            image_size=self.recipe.image_size,
+            device=self.device,
+            precision=self.setup.precision,
+            batch_size=EVALUATION_BATCH,
+        )
+
+    def input_alone(self, phase: Phase, number: int) -> float:
+        """Seconds a batch takes to get and augment with nothing else to do."""
+        get = self._training_input if phase == "training" else self._evaluation_input
+        get(1)
+        wait_for(self.device)
+        began = time.perf_counter()
+        get(number)
+        wait_for(self.device)
+        return (time.perf_counter() - began) / number
+
+    def _training_input(self, number: int) -> None:
+        for step, index in enumerate(batches(len(self.images), self.recipe.train.batch_size, number, SEED)):
+            where = torch.from_numpy(index).to(self.device)
+            augment(
+                self.images[where],
+                self.labels[where],
+                self.recipe.augment,
+                num_classes=self.recipe.data.num_classes,
+                image_size=self.recipe.image_size,
+                seed=SEED,
+                step=step,
+            )
+
+    @torch.inference_mode()
+    def _evaluation_input(self, number: int) -> None:
+        for i in range(number):
+            start = i * EVALUATION_BATCH % len(self.images)
+            normalize(self.images[start : start + EVALUATION_BATCH], self.recipe.augment, self.recipe.image_size)
+
+    def product_rate(self, size: int = 2048, repeats: int = 5) -> float:
+        """Operations per second of a square matrix product with all threads, the best of a few."""
+        a = torch.randn(size, size, device=self.device, dtype=DTYPES[self.setup.precision])
+        best = 0.0
+        for _ in range(repeats):
+            wait_for(self.device)
+            began = time.perf_counter()
+            a @ a
+            wait_for(self.device)
+            best = max(best, 2.0 * size**3 / (time.perf_counter() - began))
+        return best
+
+    def rest(self) -> None:
+        """Leave the GPU's memory to the others."""
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()

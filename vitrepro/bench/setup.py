@@ -1,0 +1,89 @@
+"""What every side of a benchmark is given, and how it measures memory."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrepro.arrays import Ints
+from vitrepro.catalog import DATASETS
+from vitrepro.recipe import Arithmetic, Recipe
+
+SEED = 0
+EVALUATION_BATCH = 256  # as `accuracy.predict` has it
+IMAGES_BYTES = 128_000_000  # of all images of a benchmark, or one batch if that is more
+MOST_IMAGES = 40  # batches of EVALUATION_BATCH
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a side times, and on what.
+
+    Attributes:
+        recipe: with its precision resolved.
+        workers: processes of other people's data loaders.
+    """
+
+    recipe: Recipe
+    device: str
+    precision: Arithmetic
+    threads: int
+    workers: int
+
+
+def random_images(recipe: Recipe) -> tuple[NDArray[np.uint8], Ints]:
+    """Images of random pixels, uint8, (N, H, W, C), and random labels: the same for every side."""
+    info = DATASETS[recipe.data.name]
+    batch_bytes = EVALUATION_BATCH * info.image_size**2 * info.channels
+    n = EVALUATION_BATCH * min(MOST_IMAGES, max(1, IMAGES_BYTES // batch_bytes))
+    random = np.random.default_rng(SEED)
+    images = random.integers(0, 256, (n, info.image_size, info.image_size, info.channels), np.uint8)
+    return images, random.integers(0, recipe.data.num_classes, n)
+
+
+def settle(setup: Setup) -> None:
+    """Threads and arithmetic of this process."""
+    torch.set_num_threads(setup.threads)
+    torch.backends.cuda.matmul.allow_tf32 = setup.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = setup.precision == "tf32"
+
+
+def wait_for(device: str) -> None:
+    """Return when the device has done all that it was told to."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+class Memory:
+    """The most memory in use since the last `restart`, beyond what the process had when this was made."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.restart()
+        self.before = 0 if device.startswith("cuda") else self._peak()
+
+    def restart(self) -> None:
+        if self.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # Linux sets the peak back to what is in use now
+
+    def bytes(self) -> int:
+        if self.device.startswith("cuda"):
+            return torch.cuda.max_memory_allocated(self.device)
+        return max(0, self._peak() - self.before)
+
+    def _peak(self) -> int:
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return 1024 * int(line.split()[1])
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
