@@ -543,8 +543,8 @@ def test_only_our_processes_start_with_our_allocator(monkeypatch: pytest.MonkeyP
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, there)
-        for ours, expected in ((True, for_ours), (False, for_others)):
-            with child._environment(ours=ours):
+        for mine, expected in ((True, for_ours), (False, for_others)):
+            with child._environment(ours=mine):
                 assert os.environ.get(name) == expected
             assert os.environ.get(name) == there
 

@@ -30,7 +30,8 @@ than that, in an order that is reversed from pair to pair. Ratios are taken pair
 then weighs on both.
 
 **vitrepro** is `train.train` and `accuracy.predict`, as a run calls them, its learning curve and its search for \
-numbers that are not finite included, no checkpoint written.{compiled}{sides}
+numbers that are not finite included, no checkpoint written, in a process that starts with the settings of the memory \
+allocator that runs have.{compiled}{sides}
 
 **Loaders** have {workers} and are as far ahead when the clock starts as when it stops: the first batches of a turn \
 are not timed, and batches that are ready at its end are thrown away.
