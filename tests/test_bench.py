@@ -319,7 +319,12 @@ class FakeChild:
         self.asked.append((self.name, what, arguments))
         if what in pairs.PHASES:
             return Turn(arguments[0], self.seconds[self.name] * arguments[0])
-        answers = {"parameters": self.parameters[self.name], "product_rate": 1e9, "settle_on": False}
+        rates = [what for _, what, _ in self.asked].count("product_rate")
+        answers = {
+            "parameters": self.parameters[self.name],
+            "product_rate": 1e9 * (rates if rates < 5 else 1),
+            "settle_on": False,
+        }
         return 0.1 if what == "input_alone" else answers.get(what)
 
 
@@ -349,6 +354,8 @@ def test_sides_take_equally_long_turns_in_alternating_order(fakes: type[FakeChil
         ("vitrepro", 50),
     ]
     assert [len(side.turns) for side in training.sides.values()] == [2, 2]
+    assert len([what for _, what, _ in fakes.asked if what == "product_rate"]) == 8  # beside every turn that counts
+    assert training.product_rate == 4e9  # the best seen
     assert (training.phase, evaluation.phase, training.parameters) == ("training", "evaluation", 10)
     assert training.ratio("timm") == (2.0, 2.0, 2.0)
     assert training.sides["timm"].input_share == pytest.approx(0.05)  # 0.1 of 2 seconds a batch

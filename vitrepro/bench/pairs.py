@@ -174,9 +174,9 @@ def _steps(
         rate = 0.0
         for pair in range(pairs):
             order = list(sides) if pair % 2 == 0 else list(reversed(sides))
-            rate = max(rate, sides[OURS].ask("product_rate"))
             for phase in PHASES:
                 for side in order:
+                    rate = max(rate, sides[OURS].ask("product_rate"))  # often, to meet the machine at its best as well
                     turns[phase][side].append(sides[side].ask(phase, length[phase]))
                     sides[side].ask("rest")
             for side in order:
