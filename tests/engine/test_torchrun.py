@@ -64,6 +64,7 @@ def results(store: Store) -> dict[str, tuple[TrainResult, list[float], list[int]
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_as_one(tmp_path: Path) -> None:
     one, alone = verify(tmp_path, "one", 1, "--allow-inconclusive")
     two, shared = verify(tmp_path, "two", 2, "--allow-inconclusive")
