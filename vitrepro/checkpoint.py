@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,21 @@ def save(folder: Path, step: int, state: Mapping[str, Any], stage: int = 0) -> N
     Raises:
         StoreError: no space or no permission; the earlier checkpoints stay.
     """
+    path = folder / f"checkpoint-{stage:02d}-{step:09d}.pt"
     with explain(folder):
-        with atomic_file(folder / f"checkpoint-{stage:02d}-{step:09d}.pt") as file:
+        with atomic_file(path) as file:
             torch.save({"step": step, **state}, file)
-        for old in sorted(folder.glob("checkpoint-[0-9]*.pt"))[:-KEEP]:
+        kept = sorted(folder.glob("checkpoint-[0-9]*.pt"))
+        newest = kept.index(path) + 1
+        for old in (*kept[: max(0, newest - KEEP)], *kept[newest:]):  # later steps: damaged when the run went on
             old.unlink(missing_ok=True)
 
 
 def load_newest(folder: Path, device: str, stage: int = 0) -> dict[str, Any] | None:
     """The newest checkpoint of a stage that can be read, or None; damaged ones are named in a warning."""
-    for path in sorted(folder.glob(f"checkpoint-{stage:02d}-*.pt"), reverse=True):
-        state = _load(path, device)
+    found = sorted(folder.glob(f"checkpoint-{stage:02d}-*.pt"))
+    for path in reversed(found):
+        state = _load(path, device, "starting again" if path == found[0] else "using the one before")
         if state is not None:
             return state
     return None
@@ -58,7 +63,7 @@ def save_grid(folder: Path, results: Mapping[str, Any]) -> None:
 def load_grid(folder: Path) -> dict[str, Any] | None:
     """What the finished stages came to, or None; a damaged file is named in a warning."""
     path = folder / GRID
-    return _load(path, "cpu") if path.exists() else None
+    return _load(path, "cpu", "trying all rates again") if path.exists() else None
 
 
 def save_did_not_fit(folder: Path, micro_batches: tuple[int, ...]) -> None:
@@ -78,13 +83,18 @@ def did_not_fit(folder: Path) -> tuple[int, ...]:
     return ()
 
 
-def _load(path: Path, device: str) -> dict[str, Any] | None:
+def _load(path: Path, device: str, instead: str) -> dict[str, Any] | None:
     """Tensors and numbers only (`weights_only`): a checkpoint can run no code."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load takes a tensor whose checksum is wrong
+            if archive.testzip() is not None:
+                raise ValueError("its checksum is wrong")
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):  # no fault of the file
+        raise
     except Exception as error:  # a damaged zip raises many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        warnings.warn(f"{path}: damaged checkpoint, using an earlier one ({reason})", stacklevel=3)
+        warnings.warn(f"{path}: damaged checkpoint, {instead} ({reason})", stacklevel=3)
         return None
     return state
 

@@ -267,7 +267,7 @@ def plan_command(
     records = session.readable_records(places.store)
     memories = session.memories(records, request)
     missing = [r for r in unique_runs(plans) if places.store.state(r.id) != "finished"]
-    groups = session.arrange(missing, places.store, request, memories)
+    groups = session.arrange(missing, places.store, request, memories, planned=len(unique_runs(plans)))
     slots = session.fewest_slots(groups, request)
     clock = budgets.Clock(timings.at(slots[0].threads), records, request.devices[0])
     room = session.room(groups, memories) if groups else None
@@ -326,7 +326,13 @@ def verify(
         os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     from dataclasses import replace
 
-    from vitrepro import launch, session, torchrun
+    from vitrepro import launch, torchrun
+
+    ctx.with_resource(torchrun.joined(devices))
+    if not torchrun.asked():
+        launch.warm_up()
+    launch.load()
+    from vitrepro import session
     from vitrepro.changes import earlier_changes
     from vitrepro.cost import duration
     from vitrepro.plan import unique_runs
@@ -337,9 +343,6 @@ def verify(
     from vitrepro.report.rows import rows
     from vitrepro.report.verdicts import print_reasons, print_verdicts
 
-    ctx.with_resource(torchrun.joined(devices))
-    if not torchrun.asked():
-        launch.warm_up()
     registry, places, request, timings, plans = _plans(
         patterns,
         scale,
@@ -361,7 +364,8 @@ def verify(
     pending = {r.id: r for r in unique_runs(plans) if fresh or places.store.state(r.id) != "finished"}
     if pending and not quiet:
         places_of_runs = session.fewest_slots(
-            session.arrange(list(pending.values()), places.store, request, memories), request
+            session.arrange(list(pending.values()), places.store, request, memories, planned=len(unique_runs(plans))),
+            request,
         )
         slots = f"{len(places_of_runs)} x {places_of_runs[0].device}"
         errors.print(f"{len(pending)} runs to do ({slots}); results go to {places.store.root}", markup=False)

@@ -148,6 +148,7 @@ def arrange(
     runs: Sequence[Run],
     devices: Sequence[str],
     *,
+    planned: int | None = None,
     named: bool = False,
     need: Callable[[Run], Need] = lambda _: Need(None, None),
     begun: Callable[[Run], int | None] = lambda _: None,
@@ -158,26 +159,28 @@ def arrange(
     On CUDA, runs that leave most of the device idle are packed, several processes to a device, and the large
     ones follow with a device each. No result depends on it.
 
-    On the CPU all runs have equally many threads, given by how many runs there are: float32 sums differ in their
+    On the CPU all runs have equally many threads, given by how many runs are planned, finished ones among them, so
+    that a command that goes on gives each run what it would have had: float32 sums differ in their
     last bits with the number of threads. A run that was begun with other threads than that therefore keeps them,
     in a group of its own that comes first, so that its weights are those of an uninterrupted run; only where the
     machine has fewer cores now does it go on with what there is. A record tells the threads that its run ended with.
 
     Args:
         devices: as for `slots`, and `named`.
+        planned: runs of the whole command, finished ones too; those to do unless given.
         begun: threads with which an unfinished run has trained so far, or None.
         free_bytes: of a CUDA device.
     """
     if devices[0].startswith("cuda"):
         return _by_size(runs, devices, need, free_bytes)
-    return _by_threads(runs, devices, named, begun)
+    return _by_threads(runs, devices, planned or len(runs), named, begun)
 
 
 def _by_threads(
-    runs: Sequence[Run], devices: Sequence[str], named: bool, begun: Callable[[Run], int | None]
+    runs: Sequence[Run], devices: Sequence[str], planned: int, named: bool, begun: Callable[[Run], int | None]
 ) -> tuple[Group, ...]:
     cores = provenance.cores()
-    even = slots(devices, len(runs), named=named)
+    even = slots(devices, planned, named=named)
     by_threads: dict[int, list[Run]] = {}
     for run in runs:
         threads = begun(run)
@@ -217,6 +220,13 @@ def warm_up() -> None:
         _context()
         with _held_back():
             forkserver.ensure_running()
+
+
+def load() -> None:
+    """Load torch and scipy while signals wait: one that comes while compiled modules load ends in a crash."""
+    with _held_back():
+        import scipy.stats  # noqa: F401
+        import torch  # noqa: F401
 
 
 @contextlib.contextmanager

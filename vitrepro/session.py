@@ -264,9 +264,18 @@ def readable_records(store: Store) -> list[Record]:
 
 
 def arrange(
-    missing: Sequence[Run], store: Store, request: Request, memories: Memories | None = None
+    missing: Sequence[Run],
+    store: Store,
+    request: Request,
+    memories: Memories | None = None,
+    *,
+    planned: int | None = None,
 ) -> tuple[Group, ...]:
-    """The runs to do in groups, one after another, and the slots of each."""
+    """The runs to do in groups, one after another, and the slots of each.
+
+    Args:
+        planned: runs of the whole command, finished ones too; those to do unless given.
+    """
     from vitrepro import launch
 
     known = memories or Memories(request.devices[0])
@@ -277,6 +286,7 @@ def arrange(
     return launch.arrange(
         missing,
         request.devices,
+        planned=planned,
         named=request.slots_named,
         need=need,
         begun=lambda run: None if request.fresh else store.begun_threads(run.id),
@@ -364,6 +374,6 @@ def _execute(
         torchrun.run_all(tasks, request.devices[0], on_event, fits)
         return
     by_run = {task.run.id: task for task in tasks}
-    for group in arrange(missing, places.store, request, memories):
+    for group in arrange(missing, places.store, request, memories, planned=len(plan.unique_runs(plans))):
         timings = timings.at(group.places[0].threads)
         launch.run_all([by_run[r.id] for r in group.runs], group.places, on_event, fits=fits, overdue=overdue)

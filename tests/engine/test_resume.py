@@ -16,6 +16,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -307,6 +308,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "half": lambda content: content[: len(content) // 2],
     "zeros": lambda content: bytes(len(content)),
     "empty": lambda _: b"",
+    "a tensor": lambda content: content[: (at := content.index(b"/data/0FB")) + 100] + bytes(64) + content[at + 164 :],
 }
 
 
@@ -348,7 +350,7 @@ def test_a_damaged_checkpoint_is_named_once_and_the_one_before_it_used(mine: Tas
     newest = sorted(folder(mine).glob("checkpoint-*"))[-1]
     damage(newest, how)
     (said,) = warned(mine)
-    assert said.startswith(f"{newest}: damaged checkpoint, ")
+    assert said.startswith(f"{newest}: damaged checkpoint, using the one before (")
     assert "\n" not in said
     assert record(mine).result.resumed_at == (11,)  # type: ignore[union-attr]
     assert outcome(mine) == whole()
@@ -359,10 +361,25 @@ def test_a_run_whose_checkpoints_are_all_damaged_starts_again(mine: Task, whole:
     for file, how in zip(both, ("zeros", "half"), strict=True):
         damage(file, how)
     said = warned(mine)
-    assert [line.partition(": damaged checkpoint")[0] for line in said] == [str(file) for file in reversed(both)]
+    assert [line.partition(" (")[0] for line in said] == [
+        f"{both[1]}: damaged checkpoint, using the one before",
+        f"{both[0]}: damaged checkpoint, starting again",
+    ]
     assert record(mine).result.resumed_at == ()  # type: ignore[union-attr]
     assert outcome(mine) == whole()
     assert not list(folder(mine).glob("checkpoint-*"))
+
+
+def test_a_run_that_started_again_keeps_its_new_checkpoints(mine: Task, whole: Whole) -> None:
+    for file in folder(mine).glob("checkpoint-*"):
+        damage(file, "zeros")
+    calls = iter(range(1, STEPS))
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(Stopped):
+        execute(replace(mine, checkpoint_seconds=0.0), lambda _: None, lambda: next(calls) >= 6)
+    assert [step_of(file) for file in sorted(folder(mine).glob("checkpoint-*"))] == [5, 6]
+    assert warned(mine) == []
+    assert record(mine).result.resumed_at == (6,)  # type: ignore[union-attr]
+    assert outcome(mine) == whole()
 
 
 @pytest.mark.slow

@@ -93,6 +93,9 @@ def test_the_last_run_of_a_killed_command_goes_on_with_one_thread_and_a_new_one_
     (last,) = some = runs(1)
     assert shape(arrange(some, ("cpu", "cpu"), begun=lambda _: 1)) == [(1, 1, 1)]
     assert shape(arrange(some, ("cpu", "cpu"))) == [(1, 1, 2)]
+    # the last run of a command that had two: as many threads as it would have had without a kill
+    ((done, _, threads),) = shape(arrange(some, ("cpu", "cpu"), planned=2))
+    assert (done, threads) == (1, 1)
     assert shape(arrange(runs(2), ("cpu", "cpu"), begun=lambda r: 1 if r == last else None)) == [(2, 2, 1)]
 
 
