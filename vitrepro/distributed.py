@@ -216,20 +216,25 @@ def gather_by_position(positions: Ints, values: Ints, n: int) -> Ints:
     return result
 
 
-def product_rate(device: str, size: int = 1024, repeats: int = 5) -> float:
-    """Floating point operations per second of a matrix product on one slot: the best of a few.
+def product_rate(
+    device: str, size: int = 1024, repeats: int = 5, *, threads: int = 1, precision: Arithmetic | None = None
+) -> float:
+    """Floating point operations per second of a square matrix product: the best of a few.
 
-    In the arithmetic that `auto` stands for; on the CPU with one thread, as a slot has.
+    Args:
+        threads: on the CPU; one, as a slot has, unless given.
+        precision: the arithmetic that `auto` stands for unless given.
     """
-    a = torch.randn(size, size, device=device, dtype=DTYPES[resolve_precision("auto", (device,))])
-    threads = torch.get_num_threads()
+    dtype = DTYPES[precision or resolve_precision("auto", (device,))]
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    before = torch.get_num_threads()
     best = math.inf
     try:
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         for _ in range(repeats):
             began = time.perf_counter()
             (a @ a)[0, 0].item()  # waits for the device
             best = min(best, time.perf_counter() - began)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     return 2.0 * size**3 / best

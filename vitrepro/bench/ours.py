@@ -18,7 +18,7 @@ from vitrepro.bench.workloads import timed
 from vitrepro.data.augment import augment, normalize
 from vitrepro.data.batches import batches
 from vitrepro.data.splits import Split
-from vitrepro.distributed import DTYPES
+from vitrepro.distributed import product_rate
 from vitrepro.measure import accuracy
 from vitrepro.models.build import build
 from vitrepro.runner import on_device
@@ -139,15 +139,8 @@ class Ours:
 
     def product_rate(self, size: int = 2048, repeats: int = 5) -> float:
         """Operations per second of a square matrix product with all threads, the best of a few."""
-        a = torch.randn(size, size, device=self.device, dtype=DTYPES[self.setup.precision])
-        best = 0.0
-        for _ in range(repeats):
-            wait_for(self.device)
-            began = time.perf_counter()
-            a @ a
-            wait_for(self.device)
-            best = max(best, 2.0 * size**3 / (time.perf_counter() - began))
-        return best
+        threads, precision = self.setup.threads, self.setup.precision
+        return product_rate(self.device, size, repeats, threads=threads, precision=precision)
 
     def rest(self) -> None:
         """Leave the GPU's memory to the others."""
