@@ -58,7 +58,9 @@ class Clock:
 
 def _rate_of(record: Record) -> float | None:
     result = record.result
-    if not isinstance(result, TrainResult) or result.resumed_at or not result.train_seconds + result.eval_seconds:
+    if not isinstance(result, TrainResult) or result.resumed_at or result.processes > 1:
+        return None
+    if not result.train_seconds + result.eval_seconds:
         return None
     try:
         recipe = Recipe.model_validate(record.config)
