@@ -33,8 +33,8 @@ from vitrepro.bench.workloads import RATE, Workload, changed, chosen, suited, ta
 from vitrepro.cli import app
 from vitrepro.data.augment import normalize
 from vitrepro.errors import RunError, UsageError
-from vitrepro.launch import ALLOCATOR
 from vitrepro.models.build import build
+from vitrepro.provenance import ALLOCATOR
 from vitrepro.recipe import Recipe
 from vitrepro.report import benched
 

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from test_cost import VIT, record, run
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from vitrepro import engine, memory, optim
 from vitrepro.distributed import autocast
-from vitrepro.memory import Memories, Room, activation_bytes, key, largest_micro_batch, training_bytes
+from vitrepro.memory import Memories, Room, activation_bytes, key, smaller_batch, training_bytes
 from vitrepro.models.build import build
 from vitrepro.models.vit import MATMUL_TOKENS
 from vitrepro.recipe import Recipe
@@ -225,7 +227,7 @@ def test_a_model_of_a_library_is_not_known() -> None:
     of = recipe(TIMM)
     assert training_bytes(of, "cpu") is None
     assert activation_bytes(of, "cpu") is None
-    assert largest_micro_batch(of, 2**40, "cpu") is None
+    assert Memories("cpu").largest_micro_batch(of, 2**40) is None
     assert Room(Memories("cpu"), 2**40).holds(of) is None
 
 
@@ -237,8 +239,8 @@ def test_the_batch_is_halved_until_it_fits() -> None:
     sizes = [90, 45, 18, 9, 3, 1]  # each divides the batch
     for size, smaller in zip(sizes, [*sizes[1:], None], strict=True):
         enough = needed(of, micro_batch=size) / memory.USABLE
-        assert largest_micro_batch(of, int(enough) + 1, "cpu") == size
-        assert largest_micro_batch(of, int(enough) - 1, "cpu") == smaller
+        assert Memories("cpu").largest_micro_batch(of, int(enough) + 1) == size
+        assert Memories("cpu").largest_micro_batch(of, int(enough) - 1) == smaller
 
 
 def test_a_room_holds_what_fits_into_it() -> None:
@@ -319,3 +321,13 @@ def test_sizes_have_two_digits_or_more() -> None:
 def test_nothing_here_loads_torch() -> None:
     code = "import sys; from vitrepro import memory; memory.machine_bytes(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@given(st.integers(1, 512), st.integers(1, 512))
+def test_a_smaller_batch_divides_the_batch_and_is_at_most_half(batch_size: int, than: int) -> None:
+    found = smaller_batch(batch_size, than)
+    if found is None:
+        assert than == 1
+    else:
+        assert batch_size % found == 0
+        assert found <= than / 2

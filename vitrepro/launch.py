@@ -34,14 +34,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MOST_PROCESSES = 8  # on one CUDA device
 FLOPS_PER_SECOND = 1e14  # of a CUDA device, roughly, in 16-bit arithmetic
 LAUNCH_SECONDS = 5e-3  # to launch the kernels of a forward and backward pass and of a step, whatever their size
-# glibc: large blocks come from the heap and stay there, in large pages, or every step's activations are mapped, zeroed
-# and given back anew
-ALLOCATOR = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
 GRACE_SECONDS = 60.0  # to finish a step and write a checkpoint after SIGTERM
 
 
@@ -401,7 +393,7 @@ def signals_noted() -> Iterator[list[int]]:
 def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    for name, value in ALLOCATOR.items():
+    for name, value in provenance.ALLOCATOR.items():
         os.environ.setdefault(name, value)  # for the server, which reads them when it starts
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vitrepro.forkserver", "vitrepro.__main__", "vitrepro.runner"])

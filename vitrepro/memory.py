@@ -325,6 +325,11 @@ def fits(nbytes: int, free_bytes: int) -> bool:
     return nbytes <= USABLE * free_bytes
 
 
+def smaller_batch(batch_size: int, than: int) -> int | None:
+    """The largest divisor of a batch that is at most half of `than`, or None: what to try after that did not fit."""
+    return next((size for size in range(than // 2, 0, -1) if batch_size % size == 0), None)
+
+
 def key(recipe: Recipe, micro_batch: int | None = None) -> str:
     """What a run's memory depends on, beside the device."""
     train = recipe.train
@@ -381,7 +386,7 @@ class Memories:
                 return None
             if fits(needed, free_bytes):
                 return micro
-            micro = next((size for size in range(micro // 2, 0, -1) if batch % size == 0), 0)
+            micro = smaller_batch(batch, micro) or 0
         return None
 
 
@@ -407,11 +412,6 @@ class Room:
     def micro_batch(self, recipe: Recipe) -> int | None:
         """The largest micro-batch that fits; None if none does or nothing tells."""
         return self.memories.largest_micro_batch(recipe, self.slot_bytes)
-
-
-def largest_micro_batch(recipe: Recipe, free_bytes: int, device: str) -> int | None:
-    """The same by formula alone."""
-    return Memories(device).largest_micro_batch(recipe, free_bytes)
 
 
 # --- Machines

@@ -14,6 +14,17 @@ from vitrepro.record import Environment
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "pillow", "datasets")
 
 
+# glibc: large blocks come from the heap and stay there, in large pages, or every step's activations are mapped, zeroed
+# and given back anew
+ALLOCATOR = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+KEPT = "large blocks stay with the process (glibc)"
+
+
 @functools.cache
 def git_revision() -> str | None:
     """Commit of the checkout this code runs from, with `+changes` if it was edited; None outside one."""
@@ -89,3 +100,10 @@ def environment(device: str, device_name: str, threads: int) -> Environment:
         device_name=device_name,
         threads=threads,
     )
+
+
+def allocator() -> str:
+    """How this process keeps the memory that it gives back: as runs start with it, or otherwise."""
+    if all(os.environ.get(name) == value for name, value in ALLOCATOR.items()):
+        return KEPT
+    return "as the system or its user has set it"

@@ -223,7 +223,8 @@ def _train_and_test(
     engine.settle(choices, precision)
     rank, processes = rank_and_world()
     too_large = checkpoint.did_not_fit(folder)
-    micro_batch = _smaller(recipe.train.batch_size // processes, too_large[-1]) if too_large else None
+    share = recipe.train.batch_size // processes
+    micro_batch = memory.smaller_batch(share, too_large[-1]) if too_large else None
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -268,8 +269,8 @@ def _train_and_test(
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
-                used = micro_batch or of.train.micro_batch or of.train.batch_size // processes
-                raise _smaller_batch(folder, model, of, used, too_large) from error
+                used = min(micro_batch or of.train.micro_batch or share, share)
+                raise _did_not_fit(folder, model, share, used, too_large) from error
         broken = next((k for k, v in model.state_dict().items() if not torch.isfinite(v).all()), None)
         if broken:
             raise Diverged(f"{broken} is not finite after the last step; the run has diverged")
@@ -324,7 +325,7 @@ def _train_and_test(
         measures=_measures(engine.configure(model, None), recipe, test_images[:MEASURED_IMAGES]),
         processes=processes,
         did_not_fit=too_large,
-        choices=choices.told | _compiled(trained),
+        choices=choices.told | _compiled(trained) | {"allocator": provenance.allocator()},
         peak_memory_bytes=_peak_memory(device),
     )
     return result, predictions
@@ -356,11 +357,9 @@ def _out_of_memory(error: Exception) -> bool:
     return "can't allocate memory" in str(error)  # how torch's allocator for the CPU puts it
 
 
-def _smaller_batch(
-    folder: Path, model: nn.Module, recipe: Recipe, used: int, too_large: tuple[int, ...]
-) -> OutOfMemory:
-    """What to raise after a micro-batch of `used` ran out of memory."""
-    smaller = _smaller(recipe.train.batch_size, used)
+def _did_not_fit(folder: Path, model: nn.Module, share: int, used: int, too_large: tuple[int, ...]) -> OutOfMemory:
+    """What to raise after `used` images at a time, of a process's share of the batch, ran out of memory."""
+    smaller = memory.smaller_batch(share, used)
     if smaller is None:
         return OutOfMemory("out of memory with one image at a time; use a device with more memory or a smaller model")
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
@@ -370,11 +369,6 @@ def _smaller_batch(
         )
     checkpoint.save_did_not_fit(folder, (*too_large, used))
     return SmallerBatch(f"out of memory with {used} images at a time; goes on with {smaller}, accumulating gradients")
-
-
-def _smaller(batch_size: int, than: int) -> int | None:
-    """The largest divisor of the batch that is at most half of `than`, or None."""
-    return next((size for size in range(than // 2, 0, -1) if batch_size % size == 0), None)
 
 
 def _measures(model: nn.Module, recipe: Recipe, images: Tensor) -> dict[str, float]:

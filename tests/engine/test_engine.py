@@ -203,7 +203,7 @@ def test_show_tells_the_choices_of_every_arm() -> None:
     (claim,) = json.loads(done.stdout)["claims"]
     assert set(claim["engine"]) == {"vit-1k", "vit-no-position-1k"}
     for told in claim["engine"].values():
-        assert {"attention", "last layer", "arithmetic", "compilation", "optimizer"} <= set(told)
+        assert {"attention", "last layer", "arithmetic", "compilation", "optimizer", "allocator"} <= set(told)
     words = CliRunner().invoke(app, command)
     assert "plain products" in words.stdout
     assert CliRunner().invoke(app, ["show", "vit/t1-variants", "--scale", "cpu"]).exit_code == 2

@@ -471,13 +471,3 @@ def test_only_a_lack_of_memory_makes_batches_smaller(
     small_memory(monkeypatch, 8, says, kind)
     with pytest.raises(SmallerBatch if again else kind):
         execute(task(tmp_path, digits, recipe()), lambda _: None, lambda: False)
-
-
-@given(st.integers(1, 512), st.integers(1, 512))
-def test_a_smaller_batch_divides_the_batch_and_is_at_most_half(batch_size: int, than: int) -> None:
-    found = runner._smaller(batch_size, than)
-    if found is None:
-        assert than == 1
-    else:
-        assert batch_size % found == 0
-        assert found <= than / 2

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from vitrepro.errors import RunError, UsageError, VitreproError
-from vitrepro.launch import ALLOCATOR
+from vitrepro.provenance import ALLOCATOR
 
 # a side's name: its module, its class, and what the class is told beside the setup
 SIDES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {

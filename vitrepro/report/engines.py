@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
+from vitrepro import provenance
 from vitrepro.claims import Registry, arms_of, recipes
 from vitrepro.distributed import resolve_precision
 from vitrepro.engine import choose
@@ -25,7 +26,8 @@ def choices(choice: Choice, registry: Registry, devices: tuple[str, ...]) -> dic
     for arm, recipe in recipes(experiment).items():
         if arm in named:
             precision = resolve_precision(recipe.train.precision, devices)
-            found[arm] = {"device": devices[0], "precision": precision} | choose(recipe, devices[0], precision).told
+            told = choose(recipe, devices[0], precision).told
+            found[arm] = {"device": devices[0], "precision": precision} | told | {"allocator": provenance.KEPT}
     return found
 
 
