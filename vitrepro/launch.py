@@ -396,7 +396,7 @@ def _context() -> Any:
     for name, value in provenance.ALLOCATOR.items():
         os.environ.setdefault(name, value)  # for the server, which reads them when it starts
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vitrepro.forkserver", "vitrepro.__main__", "vitrepro.runner"])
+    context.set_forkserver_preload(["vitrepro.forkserver", "vitrepro.__main__"])
     return context
 
 
