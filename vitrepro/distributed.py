@@ -111,6 +111,18 @@ def autocast(device: str, precision: Arithmetic) -> Iterator[None]:
         yield
 
 
+def reseed(device: str, seed: int) -> None:
+    """Seed what dropout on this device draws from, and that alone.
+
+    torch.manual_seed seeds every kind of device, and keeps a note of the call, with a traceback, for each kind that
+    is not in use: every step costs more than the one before.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.default_generators[torch.device(device).index or 0].manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 def rank_and_world() -> tuple[int, int]:
     """Place of this process among those that share a run; (0, 1) when it is alone."""
     if dist.is_available() and dist.is_initialized():

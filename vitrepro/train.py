@@ -157,7 +157,7 @@ def train(
         rate = optim.learning_rate(step, steps, spec)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(derive(seed, f"dropout from {first}" if first else "dropout", step))
+        distributed.reseed(device, derive(seed, f"dropout from {first}" if first else "dropout", step))
         x, target = augment(
             stored,
             labels[torch.from_numpy(where).to(labels.device)],
