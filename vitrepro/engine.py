@@ -6,16 +6,19 @@ with `engine: plain` makes none of them.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vitrepro.errors import RunError
-from vitrepro.models.vit import MATMUL_TOKENS, Attention, Block, ViT, fused_attention
-from vitrepro.recipe import Arithmetic, Recipe, ViTSpec, check_grid
+from vitrepro.models.vit import MATMUL_TOKENS, Attention, Block, PatchEmbed, ViT, fused_attention
+from vitrepro.recipe import Arithmetic, Recipe, ResNetSpec, ViTSpec, check_grid
 
 COMPILE_SECONDS = 60.0  # assumed of torch.compile on a GPU for a model of a dozen layers; not measured
 COMPILE_GAIN = 0.15  # assumed, of the step's time
@@ -28,6 +31,8 @@ class Engine:
     Attributes:
         fused_attention: one kernel that never holds the weights, or plain products; None for other models.
         skip_unread, narrow_tokens: as `ViT` has them.
+        patches_as_product: as `PatchEmbed` has it.
+        folded: batch norm is part of the convolutions in evaluation, where it is a fixed scale and shift.
         channels_last: the layout in which convolutions are fast.
         fused_optimizer: one kernel for all parameters.
         may_compile: `torch.compile`, once the measured steps say that it pays back within the run.
@@ -37,6 +42,8 @@ class Engine:
     fused_attention: bool | None
     skip_unread: bool
     narrow_tokens: bool
+    patches_as_product: bool
+    folded: bool
     channels_last: bool
     fused_optimizer: bool
     may_compile: bool
@@ -49,7 +56,7 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
     kind = device.partition(":")[0]
     fast, model, deterministic = recipe.train.engine == "fast", recipe.model, recipe.train.deterministic
     reasons: dict[str, str] = {}
-    fused, skip, narrow = None, False, False
+    fused, skip, narrow, as_product = None, False, False, False
     if isinstance(model, ViTSpec):
         patches = check_grid(model, recipe.image_size)
         keys = patches if model.attention == "axial" else patches**2 + (model.pool == "cls")
@@ -57,6 +64,7 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
         reads_class_token = model.pool == "cls" and model.attention == "global" and model.pos_embed != "relative"
         skip = fast and reads_class_token
         narrow = fast and kind == "cpu" and precision == "bf16"
+        as_product = fast and kind == "cpu" and model.hybrid is None
         if fused:
             reasons["attention"] = f"the fused kernel, {keys} keys on {kind}"
         else:
@@ -65,7 +73,11 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
                 "the fused kernel in evaluation"
             )
         reasons["last layer"] = "of the class token alone: no logit depends on the others" if skip else "of every token"
+        reasons["patches"] = "cut out and multiplied, faster on a CPU" if as_product else "by a convolution"
         reasons["tokens between layers"] = "bfloat16" if narrow else "float32"
+    folded = fast and isinstance(model, ResNetSpec) and model.style == "bn"
+    if folded:
+        reasons["batch norm"] = "of the batch in training, folded into the convolutions in evaluation"
     scaled = precision == "fp16"  # fused SGD leaves its momentum unwritten where the scaler skips the first step
     may_compile = fast and kind == "cuda" and not deterministic
     reasons["arithmetic"] = {
@@ -86,7 +98,18 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
     else:
         reasons["compilation"] = "none: on a CPU it gains a few percent at most and takes up to a minute"
     reasons["kernels"] = "deterministic" if deterministic else "the fastest"
-    return Engine(fused, skip, narrow, fast, fast and not scaled, may_compile, deterministic, reasons)
+    return Engine(
+        fused_attention=fused,
+        skip_unread=skip,
+        narrow_tokens=narrow,
+        patches_as_product=as_product,
+        folded=folded,
+        channels_last=fast,
+        fused_optimizer=fast and not scaled,
+        may_compile=may_compile,
+        deterministic=deterministic,
+        told=reasons,
+    )
 
 
 def settle(engine: Engine, precision: Arithmetic) -> None:
@@ -104,11 +127,30 @@ def configure(model: nn.Module, engine: Engine | None) -> nn.Module:
     for module in model.modules():
         if isinstance(module, Attention):
             module.fused = engine.fused_attention if engine else None
+        if isinstance(module, PatchEmbed):
+            module.as_product = engine is not None and engine.patches_as_product
     if isinstance(model, ViT):
         model.skip_unread = engine is not None and engine.skip_unread
         model.narrow_tokens = engine is not None and engine.narrow_tokens
     if engine is not None and engine.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def for_evaluation(model: nn.Module, engine: Engine) -> nn.Module:
+    """The model as it is evaluated: itself, or a copy whose convolutions scale and shift as batch norm would.
+
+    The copy's logits are the model's but for rounding.
+    """
+    if not engine.folded:
+        return model
+    model = copy.deepcopy(model).eval()
+    for parent in list(model.modules()):
+        for (_, conv), (name, norm) in itertools.pairwise(list(parent.named_children())):
+            if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+                fused = fuse_conv_bn_eval(conv, norm)
+                conv.weight, conv.bias = fused.weight, fused.bias
+                setattr(parent, name, nn.Identity())
     return model
 
 

@@ -276,9 +276,16 @@ def _train_and_test(
             raise Diverged(f"{broken} is not finite after the last step; the run has diverged")
         return model, trained
 
-    predict = partial(
-        accuracy.predict, augment=recipe.augment, image_size=recipe.image_size, device=device, precision=precision
-    )
+    def predict(model: nn.Module, images: Tensor) -> Ints:
+        return accuracy.predict(
+            engine.for_evaluation(model, choices),
+            images,
+            recipe.augment,
+            image_size=recipe.image_size,
+            device=device,
+            precision=precision,
+        )
+
     grid, final = _Grid(), recipe
     if recipe.train.lr_grid is not None:
         grid = _search(recipe, data, run.seed, device, folder, fit, predict)

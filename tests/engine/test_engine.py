@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from vitrepro import engine, train
+from vitrepro import distributed, engine, train
 from vitrepro.cli import app
-from vitrepro.engine import choose, compilation_pays, configure, settle
+from vitrepro.engine import choose, compilation_pays, configure, for_evaluation, settle
 from vitrepro.errors import RunError
 from vitrepro.models.build import build
 from vitrepro.models.vit import ViT
@@ -51,8 +51,9 @@ def test_a_plain_recipe_makes_no_choice_for_speed() -> None:
     for device in ("cpu", "cuda:0"):
         chosen = choose(recipe(engine="plain"), device, "bf16")
         assert chosen.fused_attention is True
-        fast = (chosen.skip_unread, chosen.narrow_tokens, chosen.channels_last, chosen.fused_optimizer)
-        assert not any((*fast, chosen.may_compile))
+        assert not any((chosen.skip_unread, chosen.narrow_tokens, chosen.patches_as_product, chosen.channels_last))
+        assert not any((chosen.fused_optimizer, chosen.may_compile))
+        assert not choose(recipe(RESNET, engine="plain"), device, "bf16").folded
 
 
 @pytest.mark.parametrize(("device", "precision", "narrow"), [("cpu", "bf16", True), ("cpu", "fp32", False)])
@@ -148,9 +149,59 @@ def test_a_measure_sees_the_model_as_it_is_written_down() -> None:
     configure(model, choose(recipe(), "cpu", "bf16"))
     assert model.skip_unread
     assert model.narrow_tokens
+    assert model.patch_embed.as_product
     configure(model, None)
     assert not model.skip_unread
     assert not model.narrow_tokens
+    assert not model.patch_embed.as_product
+
+
+@torch.no_grad()
+def test_patches_multiplied_are_the_convolution_on_images_of_any_layout() -> None:
+    of = recipe(VIT | {"patch_size": 4, "image_size": 12})
+    model = build(of.model, image_size=12, channels=3, num_classes=10)
+    assert isinstance(model, ViT)
+    nn.init.normal_(model.patch_embed.proj.bias)  # type: ignore[arg-type]
+    images = torch.randn(5, 3, 12, 12)
+    convolved = model.patch_embed(images)
+    configure(model, choose(of, "cpu", "fp32"))
+    for same in (images, images.to(memory_format=torch.channels_last)):
+        torch.testing.assert_close(model.patch_embed(same), convolved)
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@torch.no_grad()
+def test_folded_batch_norm_gives_the_same_logits_and_leaves_the_model_alone(block: str) -> None:
+    of = recipe({"family": "resnet", "layers": [2, 1], "block": block, "width": 8, "stem": "small"})
+    model = build(of.model, image_size=8, channels=1, num_classes=10)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # no longer the identity
+            nn.init.uniform_(module.weight, 0.5, 2)
+            for tensor in (module.bias, module.running_mean):
+                nn.init.normal_(tensor)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    images = torch.randn(6, 1, 8, 8)
+    folded = for_evaluation(model, choose(of, "cpu", "fp32"))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_only_batch_norm_is_folded_and_only_by_the_fast_engine() -> None:
+    for of in (recipe(), recipe(RESNET, engine="plain")):
+        model = build(of.model, image_size=8, channels=1, num_classes=10)
+        assert for_evaluation(model, choose(of, "cpu", "fp32")) is model
+
+
+def test_a_step_seeds_its_own_device_alone() -> None:
+    """torch.manual_seed notes a call for every device that is not in use, one more each step."""
+    before = len(torch.cuda._queued_calls)
+    distributed.reseed("cpu", 5)
+    assert len(torch.cuda._queued_calls) == before
+    ours = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(ours, torch.rand(3))
 
 
 # --- compilation

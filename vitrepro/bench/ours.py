@@ -99,7 +99,7 @@ class Ours:
 
     def _predict(self, images: int) -> None:
         accuracy.predict(
-            self.model,
+            engine.for_evaluation(self.model, self.engine),
             self.images[:images],
             self.recipe.augment,
             image_size=self.recipe.image_size,

@@ -156,7 +156,13 @@ class PatchEmbed(nn.Module):
     Args:
         backbone: makes the feature map that is cut into patches; the image itself without one.
         in_channels: of that map.
+
+    Attributes:
+        as_product: cut the patches out and multiply them by the kernel's matrix, where there is no backbone; else the
+            kernel is a convolution. Both are the same sums.
     """
+
+    as_product: bool = False
 
     def __init__(self, patch_size: int, in_channels: int, dim: int, backbone: nn.Module | None) -> None:
         super().__init__()
@@ -164,6 +170,11 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.as_product and self.backbone is None:
+            B, C, height, width = images.shape
+            P = self.proj.kernel_size[0]
+            cut = images.reshape(B, C, height // P, P, width // P, P).permute(0, 2, 4, 1, 3, 5)
+            return F.linear(cut.reshape(B, -1, C * P * P), self.proj.weight.flatten(1), self.proj.bias)
         maps = images if self.backbone is None else self.backbone(images)
         return self.proj(maps).flatten(2).transpose(1, 2)
 
