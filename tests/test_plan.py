@@ -352,7 +352,7 @@ def test_deviations_compare_what_is_used_with_what_is_registered() -> None:
         ("train.lr=-1", "greater than 0.*found -1"),
         ("train.steps=true", "no numbers"),
         ("train.steps=null", "give either steps or epochs"),
-        ("train.optimizer=adam", "'sgd' or 'adamw'.*found adam"),
+        ("train.optimizer=lion", "'sgd', 'adamw' or 'adam'.*found lion"),
         ("data.name=mnist", "'digits', 'cifar10', 'cifar100', 'imagenette', 'pets' or 'flowers'"),
         ("train.warmup_steps=100", "leaves nothing of 100 steps"),
         ("model.patch_size=3", "not covered by patches of 3"),

@@ -292,7 +292,7 @@ def training_bytes(
 def _per_parameter(recipe: Recipe) -> int:
     """Bytes for each trained number: itself, its gradient, the optimiser's state, the average and copies."""
     train = recipe.train
-    state = 8 if train.optimizer == "adamw" else 4 if train.momentum else 0
+    state = 8 if train.optimizer in ("adamw", "adam") else 4 if train.momentum else 0
     average = 4 if train.polyak is not None else 0
     return 4 + 4 + state + average + copied_bytes(recipe)
 

@@ -14,9 +14,10 @@ UNDECAYED = ("pos_embed", "cls_token", "class_token", "layer_scale", "relative_p
 
 
 def build(model: nn.Module, spec: TrainSpec, *, fused: bool = True) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW; weight decay on matrices and kernels only.
+    """SGD with momentum or AdamW; weight decay on matrices and kernels only. Or Adam.
 
-    Biases, norms, class token, position embeddings and layer scales are not decayed, as in the usual recipes.
+    Biases, norms, class token, position embeddings and layer scales are not decayed, as in the usual recipes. Adam's
+    decay is added to the gradient, of every parameter, as in a plain script.
 
     Args:
         fused: one kernel for all parameters. Not with a loss scaler: fused SGD leaves its momentum unwritten when
@@ -28,6 +29,9 @@ def build(model: nn.Module, spec: TrainSpec, *, fused: bool = True) -> torch.opt
     groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     groups = [g for g in groups if g["params"]]
     assert spec.lr is not None  # of a grid, one is tried at a time
+    if spec.optimizer == "adam":
+        every = [p for _, p in trained]
+        return torch.optim.Adam(every, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=fused)
     if spec.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=fused)
     return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, fused=fused)

@@ -7,6 +7,7 @@ of the recipe and of a run's identity.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -332,7 +333,8 @@ ModelSpec = Annotated[ViTSpec | ResNetSpec | LibraryModelSpec, Field(discriminat
 class TrainSpec(Strict):
     """The optimisation.
 
-    Weight decay falls on matrices and kernels, not on biases, norms or embeddings of position and class.
+    Weight decay falls on matrices and kernels, not on biases, norms or embeddings of position and class; that of
+    `adam`, a penalty in the gradient, on every parameter.
     """
 
     steps: PositiveInt | None = None
@@ -341,7 +343,9 @@ class TrainSpec(Strict):
     micro_batch: PositiveInt | None = Field(
         None, description="images per backward pass; gradients are accumulated up to batch_size"
     )
-    optimizer: Literal["sgd", "adamw"] = "adamw"
+    optimizer: Literal["sgd", "adamw", "adam"] = Field(
+        "adamw", description="adam: as torch.optim.Adam of all parameters, whose decay is added to the gradient"
+    )
     lr: PositiveFloat | None = None
     lr_grid: Annotated[tuple[PositiveFloat, ...], Field(min_length=2)] | None = Field(
         None,
@@ -350,7 +354,7 @@ class TrainSpec(Strict):
     )
     weight_decay: NonNegativeFloat = 0.0
     momentum: Probability = Field(0.9, description="of sgd")
-    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="of adamw")
+    betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="of adamw and adam")
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="decay to zero after the warm-up")
     warmup_steps: NonNegativeInt = 0
     clip_norm: PositiveFloat | None = Field(None, description="largest global gradient norm")
@@ -478,6 +482,26 @@ class Recipe(Strict):
         if smallest < self.data.num_classes:
             raise ValueError(f"{smallest} training images for {self.data.num_classes} classes")
         return self
+
+
+# settings of how a recipe is computed; all others are of what is computed
+COMPUTING = ("train.precision", "train.engine", "train.deterministic", "train.batch_norm", "train.micro_batch")
+
+
+def apart(a: Recipe, b: Recipe) -> str | None:
+    """The first setting in which two recipes differ, beside how they are computed; None where there is none."""
+    settings, others = (dict(_settings(r.model_dump())) for r in (a, b))
+    paths = dict.fromkeys((*settings, *others))
+    return next((p for p in paths if p not in COMPUTING and settings.get(p) != others.get(p)), None)
+
+
+def _settings(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its key path; one without a value is left out."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{path}{key}.")
+        elif value is not None:
+            yield f"{path}{key}", value
 
 
 def check_grid(model: ViTSpec, image_size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -78,8 +79,24 @@ def test_a_run_killed_after_its_last_step_and_before_its_record_can_be_finished(
 
 def test_with_a_loss_scaler_no_optimizer_is_fused() -> None:
     model = build(recipe().model, image_size=8, channels=1, num_classes=10)
-    for name in ("sgd", "adamw"):
+    for name in ("sgd", "adamw", "adam"):
         assert optim.build(model, recipe(optimizer=name).train, fused=False).defaults["fused"] is False
+
+
+def test_adam_adds_its_decay_to_the_gradient_of_every_parameter_as_torch_does() -> None:
+    settings = recipe(optimizer="adam", weight_decay=0.1, betas=(0.8, 0.9)).train
+    torch.manual_seed(0)
+    ours = build(recipe().model, image_size=8, channels=1, num_classes=10)
+    theirs = copy.deepcopy(ours)
+    plain = torch.optim.Adam(theirs.parameters(), lr=settings.lr or 0, betas=(0.8, 0.9), weight_decay=0.1)
+    for model, optimizer in ((ours, optim.build(ours, settings)), (theirs, plain)):
+        for seed in range(3):
+            torch.manual_seed(seed)
+            model(torch.randn(4, 1, 8, 8)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_earlier_one_used(tmp_path: Path) -> None:

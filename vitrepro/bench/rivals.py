@@ -195,7 +195,7 @@ def _timm(rival: Rival, model: nn.Module) -> Made:
         transforms[:1] = _cropping(recipe)
     loss_of = LabelSmoothingCrossEntropy(spec.label_smoothing) if spec.label_smoothing else nn.CrossEntropyLoss()
     named = "momentum" if spec.optimizer == "sgd" else spec.optimizer
-    more: dict[str, Any] = {"betas": spec.betas} if spec.optimizer == "adamw" else {}
+    more: dict[str, Any] = {} if spec.optimizer == "sgd" else {"betas": spec.betas}
     optimizer = create_optimizer_v2(
         model, opt=named, lr=RATE, weight_decay=spec.weight_decay, momentum=spec.momentum, **more
     )
@@ -263,8 +263,9 @@ def _plain(rival: Rival, model: nn.Module) -> Made:
     }
     loss_of = nn.CrossEntropyLoss(label_smoothing=spec.label_smoothing)
     optimizer: torch.optim.Optimizer
-    if spec.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=spec.betas, weight_decay=spec.weight_decay)
+    if spec.optimizer != "sgd":
+        adam = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
+        optimizer = adam(model.parameters(), lr=RATE, betas=spec.betas, weight_decay=spec.weight_decay)
     else:
         optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=spec.momentum, weight_decay=spec.weight_decay)
     scaler = torch.amp.GradScaler(setup.device.partition(":")[0], enabled=setup.precision == "fp16")
