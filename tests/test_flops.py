@@ -17,6 +17,7 @@ from vitrepro.recipe import (
     HybridStem,
     LibraryModelSpec,
     ModelSpec,
+    Pool,
     PosEmbed,
     Recipe,
     ResNetSpec,
@@ -27,14 +28,14 @@ from vitrepro.recipe import (
 from vitrepro.spec import AnalyticExperiment
 
 
-def counted(spec: ModelSpec, image_size: int, channels: int, num_classes: int) -> int:
+def counted(spec: ModelSpec, image_size: int, channels: int, num_classes: int, batch_size: int = 1) -> int:
     with torch.device("meta"):
         model = build(spec, image_size=image_size, channels=channels, num_classes=num_classes).eval()
-        images = torch.empty(1, channels, image_size, image_size)
+        images = torch.empty(batch_size, channels, image_size, image_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(images)
-    assert counter.get_total_flops() % 2 == 0
-    return counter.get_total_flops() // 2
+    assert counter.get_total_flops() % (2 * batch_size) == 0
+    return counter.get_total_flops() // (2 * batch_size)
 
 
 def assert_formula_is_count(spec: ModelSpec, image_size: int, channels: int = 3, num_classes: int = 1000) -> None:
@@ -49,7 +50,7 @@ def test_the_formula_is_the_count_for_every_vit_variant(variant: VitVariant) -> 
 
 @pytest.mark.parametrize(
     ("pos_embed", "pool", "hybrid"),
-    list(itertools.product(get_args(PosEmbed), ("cls", "gap"), (None, HybridStem(layers=(1, 2), width=32)))),
+    list(itertools.product(get_args(PosEmbed), get_args(Pool), (None, HybridStem(layers=(1, 2), width=32)))),
 )
 def test_the_formula_is_the_count_for_every_kind_of_vit(pos_embed: Any, pool: Any, hybrid: Any) -> None:
     spec = ViTSpec(
@@ -58,7 +59,10 @@ def test_the_formula_is_the_count_for_every_kind_of_vit(pos_embed: Any, pool: An
     assert_formula_is_count(spec, 32, channels=1, num_classes=7)
 
 
-@pytest.mark.parametrize(("pos_embed", "pool"), [("learned_1d", "cls"), ("relative", "cls"), ("none", "gap")])
+@pytest.mark.parametrize(
+    ("pos_embed", "pool"),
+    [("learned_1d", "cls"), ("learned_1d", "first"), ("relative", "cls"), ("relative", "first"), ("none", "gap")],
+)
 def test_what_is_skipped_is_what_the_counter_misses(pos_embed: Any, pool: Any) -> None:
     spec = ViTSpec(patch_size=2, embed_dim=24, depth=3, num_heads=3, mlp_dim=40, pos_embed=pos_embed, pool=pool)
     with torch.device("meta"):
@@ -104,6 +108,41 @@ def test_an_axial_layer_costs_two_dense_parts_and_attention_along_every_row_and_
     rows = G * (G * (3 * D * D + D * D + 2 * D * mlp_dim) + 2 * G * G * D)  # G sequences of G tokens
     macs = forward_macs(spec, image_size=G, channels=3, num_classes=classes)
     assert macs == G**2 * 3 * D + 2 * rows + D * classes
+
+
+SIZES: dict[str, Any] = {"patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+@pytest.mark.parametrize("pool", get_args(Pool))
+def test_attention_across_the_batch_costs_an_image_the_more_the_larger_the_batch(pool: Any, batch_size: int) -> None:
+    spec = ViTSpec(**SIZES, pool=pool, attention="batch")
+    sizes = {"image_size": 16, "channels": 3, "num_classes": 7, "batch_size": batch_size}
+    macs = forward_macs(spec, **sizes)
+    assert macs == counted(spec, **sizes)
+    assert executed_macs(spec, **sizes) == macs
+    alone = forward_macs(spec, **{**sizes, "batch_size": 1})
+    assert alone is not None
+    assert macs == alone + 2 * 2 * (16 + (pool == "cls")) * (batch_size - 1) * 24  # depth x (qk and wv), of every token
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_elsewhere_an_image_costs_the_same_in_every_batch(batch_size: int) -> None:
+    for attention in ("global", "axial"):
+        spec = ViTSpec(**SIZES, pool="gap", attention=attention)  # type: ignore[arg-type]
+        sizes = {"image_size": 16, "channels": 3, "num_classes": 7, "batch_size": batch_size}
+        assert forward_macs(spec, **sizes) == counted(spec, **sizes) == forward_macs(spec, **{**sizes, "batch_size": 1})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"norm": "post"}, {"activation": "relu"}, {"attention_scale": "inverted"}, {"init": "torch"}]
+)
+def test_departures_without_other_products_change_no_count(fields: dict[str, Any]) -> None:
+    assert_formula_is_count(ViTSpec(**SIZES, **fields), 16)
+    plain, other = (
+        forward_macs(ViTSpec(**SIZES, **more), image_size=16, channels=3, num_classes=7) for more in ({}, fields)
+    )
+    assert plain == other
 
 
 def test_norms_that_are_left_out_change_no_count() -> None:

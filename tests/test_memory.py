@@ -36,6 +36,10 @@ MODELS = {
     "vit, relative positions": {**SMALL, "pos_embed": "relative", "dropout": 0.1},
     "vit, tokens not normalised": {**SMALL, "attention_norm": "unused", "dropout": 0.1},
     "vit, axial": {**SMALL, "pool": "gap", "attention": "axial", "dropout": 0.1},
+    "vit, first patch": {**SMALL, "pool": "first"},
+    "vit, norms after": {**SMALL, "norm": "post", "depth": 3},
+    "vit, ReLU": {**SMALL, "norm": "post", "pool": "first", "activation": "relu", "mlp_dim": 300},
+    "vit, ReLU and dropout": {**SMALL, "activation": "relu", "dropout": 0.1, "mlp_dim": 300},
     "Ti/16": {"family": "vit", "variant": "Ti/16", "image_size": 64},
     "hybrid": HYBRID,
     "resnet": RESNET,
@@ -100,8 +104,15 @@ def test_the_formula_is_what_autograd_saves_of_an_image(name: str, precision: st
     assert activation_bytes(of, "cpu") == pytest.approx(an_image, rel=0.05)
 
 
+@pytest.mark.parametrize("images", [64, 300])  # by plain products, and by the fused kernel
+def test_where_attention_is_across_the_batch_the_formula_is_what_autograd_saves_of_a_whole_one(images: int) -> None:
+    model = {**SMALL, "attention": "batch", "pool": "first", "norm": "post"}
+    of = recipe(model, batch_size=images, data={"train_images": 300, "test_images": 10})
+    assert images * activation_bytes(of, "cpu") == pytest.approx(saved_bytes(of, images), rel=0.05)  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["vit", "vit, relative positions", "vit, axial", "hybrid"])
+@pytest.mark.parametrize("name", ["vit", "vit, relative positions", "vit, axial", "hybrid", "vit, norms after"])
 def test_the_formula_knows_the_engine_without_its_choices(name: str, precision: str) -> None:
     of = recipe(MODELS[name], precision=precision, engine="plain")
     an_image = (saved_bytes(of, 4) - saved_bytes(of, 2)) / 2

@@ -171,6 +171,29 @@ def test_an_id_of_version_four_stays_what_it_was() -> None:
     assert ids(planned())[0] == "91e32ccdf02463e0"
 
 
+@pytest.mark.parametrize(
+    ("key", "default", "other"),
+    [
+        ("norm", "pre", "post"),
+        ("attention_scale", "normal", "inverted"),
+        ("activation", "gelu", "relu"),
+        ("layer_norm_eps", 1e-6, 1e-5),
+        ("init", "paper", "torch"),
+        ("embed_init", "small", "unit"),
+    ],
+)
+def test_a_departure_from_the_papers_model_is_part_of_a_run_only_where_it_is_made(
+    key: str, default: Any, other: Any
+) -> None:
+    assert ids(planned(known=edited(f"base.model.{key}", default))) == ids(planned())
+    assert not set(ids(planned(known=edited(f"base.model.{key}", other)))) & set(ids(planned()))
+    changed = planned(settings=(f"model.{key}={other}",))  # the key is known by its name, default or not
+    assert ids(changed) == ids(planned(known=edited(f"base.model.{key}", other)))
+    assert [(d.path, d.used, d.registered) for d in changed.runs[0].deviations] == [
+        (f"model.{key}", str(other), str(default))
+    ]
+
+
 # --- arms and seeds -------------------------------------------------------------------------------
 
 

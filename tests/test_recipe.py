@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from vitrepro.catalog import DATASETS, DatasetName
 from vitrepro.recipe import (
     RESNETS,
+    VIT_DEPARTURES,
     VIT_SIZES,
     AugmentSpec,
     DataSpec,
@@ -280,6 +281,20 @@ def test_a_variant_and_equal_sizes_are_no_clash() -> None:
         ({**VIT, "weights": "a.b", "pos_embed": "none"}, "pos_embed learned_1d, pool cls and no hybrid"),
         ({**VIT, "weights": "a.b", "pool": "gap"}, "pos_embed learned_1d, pool cls and no hybrid"),
         ({**VIT, "weights": "a.b", "hybrid": {}}, "pos_embed learned_1d, pool cls and no hybrid"),
+        ({**VIT, "weights": "a.b", "pool": "first"}, "pos_embed learned_1d, pool cls and no hybrid"),
+        ({**VIT, "weights": "a.b", "attention": "batch"}, "fit the paper's ViT; this one has another attention"),
+        ({**VIT, "weights": "a.b", "norm": "post"}, "this one has another norm"),
+        ({**VIT, "weights": "a.b", "attention_scale": "inverted"}, "this one has another attention_scale"),
+        ({**VIT, "weights": "a.b", "activation": "relu"}, "this one has another activation"),
+        ({**VIT, "weights": "a.b", "layer_norm_eps": 1e-5}, "this one has another layer_norm_eps"),
+        ({**VIT, "weights": "a.b", "init": "torch", "embed_init": "unit"}, "this one has another init, embed_init"),
+        ({**VIT, "norm": "post", "attention_norm": "unused"}, "with norm post there is none"),
+        ({**VIT, "norm": "middle"}, "'pre' or 'post'"),
+        ({**VIT, "attention": "batch", "pos_embed": "relative"}, "attention batch has none"),
+        ({**VIT, "attention": "axial"}, "needs pool gap or first"),
+        ({**VIT, "pool": "gap", "pos_embed": "none", "embed_init": "unit"}, "neither a class token nor position"),
+        ({**VIT, "hybrid": {}, "init": "torch"}, "init torch is of plain layers"),
+        ({**VIT, "layer_norm_eps": 0}, "greater than 0"),
         ({**RESNET, "weights": "a.b"}, "Extra inputs"),
         ({"family": "torchvision", "name": "resnet18", "weights": "a.b"}, "are for family timm"),
         ({"family": "torchvision", "name": "resnet18", "dropout": 0.1}, "are for family timm"),
@@ -288,6 +303,41 @@ def test_a_variant_and_equal_sizes_are_no_clash() -> None:
 def test_a_model_that_cannot_be_built_is_refused(model: dict[str, Any], words: str) -> None:
     with refused(words):
         recipe(model=model)
+
+
+ACROSS = {**VIT, "attention": "batch", "pool": "first"}
+
+
+def test_a_batch_across_which_attention_goes_is_not_cut() -> None:
+    with refused(r"micro_batch 4 cuts the batch of 8 .* choose a smaller train\.batch_size"):
+        recipe(model=ACROSS, train={"micro_batch": 4})
+    recipe(model=ACROSS, train={"micro_batch": 8})
+    recipe(train={"micro_batch": 4})
+
+
+def test_images_are_evaluated_together_as_they_were_trained_only_where_attention_is_across_them() -> None:
+    assert [recipe(model=ACROSS, train={"batch_size": n}).eval_batch for n in (8, 300)] == [8, 300]
+    assert [recipe(train={"batch_size": n}).eval_batch for n in (8, 300)] == [256, 256]
+
+
+@pytest.mark.parametrize("attention", ["batch", "axial"])
+def test_measures_of_attention_need_an_image_whose_tokens_all_attend_to_each_other(attention: str) -> None:
+    model = {**VIT, "attention": attention, "pool": "gap"}
+    with refused(f"attention_low_max is of attention among all tokens of an image; attention {attention} is not"):
+        Recipe.model_validate({**recipe(model=model).model_dump(), "measures": ["attention_low_max"]})
+    Recipe.model_validate({**recipe(model=model).model_dump(), "measures": ["position_distance_correlation"]})
+
+
+def test_as_json_a_model_tells_the_departures_that_it_makes_and_as_values_all() -> None:
+    made = ViTSpec.model_validate({**VIT, "norm": "post", "layer_norm_eps": 1e-5, "activation": "gelu"})
+    assert made.departures == ("norm", "layer_norm_eps")
+    assert {k: v for k, v in made.model_dump(mode="json").items() if k in VIT_DEPARTURES} == {
+        "norm": "post",
+        "layer_norm_eps": 1e-5,
+    }
+    assert set(VIT_DEPARTURES) < set(made.model_dump())
+    assert ViTSpec.model_validate(made.model_dump(mode="json")) == made
+    assert ViTSpec.model_validate_json(made.model_dump_json()) == made
 
 
 @pytest.mark.parametrize("change", [{"pool": "gap"}, {"depth": 2}, {"pos_embed": "learned_1d"}])

@@ -120,6 +120,7 @@ def _macs(recipe: Recipe) -> int | None:
         image_size=recipe.image_size,
         channels=recipe.channels,
         num_classes=recipe.data.num_classes,
+        batch_size=recipe.train.batch_size,
     )
 
 

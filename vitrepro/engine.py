@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vitrepro.errors import RunError
 from vitrepro.models.vit import MATMUL_TOKENS, Attention, Block, PatchEmbed, ViT, fused_attention
-from vitrepro.recipe import Arithmetic, Recipe, ResNetSpec, ViTSpec, check_grid
+from vitrepro.recipe import Arithmetic, Recipe, ResNetSpec, ViTSpec, attends_across_batch, check_grid
 
 COMPILE_SECONDS = 60.0  # assumed of torch.compile on a GPU for a model of a dozen layers; not measured
 COMPILE_GAIN = 0.15  # assumed, of the step's time
@@ -59,10 +59,10 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
     fused, skip, narrow, as_product = None, False, False, False
     if isinstance(model, ViTSpec):
         patches = check_grid(model, recipe.image_size)
-        keys = patches if model.attention == "axial" else patches**2 + (model.pool == "cls")
+        batch = recipe.train.batch_size
+        keys = {"global": patches**2 + (model.pool == "cls"), "axial": patches, "batch": batch}[model.attention]
         fused = fused_attention(kind, keys) if fast else True
-        reads_class_token = model.pool == "cls" and model.attention == "global" and model.pos_embed != "relative"
-        skip = fast and reads_class_token
+        skip = fast and model.reads_first_token
         narrow = fast and kind == "cpu" and precision == "bf16"
         as_product = fast and kind == "cpu" and model.hybrid is None
         if fused:
@@ -72,7 +72,12 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
                 f"plain products: up to {MATMUL_TOKENS} keys they train faster on a CPU, here {keys}; "
                 "the fused kernel in evaluation"
             )
-        reasons["last layer"] = "of the class token alone: no logit depends on the others" if skip else "of every token"
+        token = "class token" if model.pool == "cls" else "first patch"
+        reasons["last layer"] = f"of the {token} alone: no logit depends on the others" if skip else "of every token"
+        if model.attention == "batch":
+            reasons["predictions"] = (
+                f"of {batch} images together, on all of which each depends: attention is across them"
+            )
         reasons["patches"] = "cut out and multiplied, faster on a CPU" if as_product else "by a convolution"
         reasons["tokens between layers"] = "bfloat16" if narrow else "float32"
     folded = fast and isinstance(model, ResNetSpec) and model.style == "bn"
@@ -169,6 +174,19 @@ def share_statistics(model: nn.Module, batch_norm: Literal["batch", "process"], 
             "process's own statistics, a deviation: --set train.batch_norm=process"
         )
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def check_processes(recipe: Recipe, processes: int) -> None:
+    """Refuse to share a run whose model needs all images of a batch in one place.
+
+    Raises:
+        RunError: attention goes across the batch, and there are several processes.
+    """
+    if processes > 1 and attends_across_batch(recipe.model):
+        raise RunError(
+            f"model.attention batch goes across all {recipe.train.batch_size} images of a batch, in evaluation too, "
+            f"and {processes} processes would each see a share of them; run it in one process, without torchrun"
+        )
 
 
 def has_unused(model: nn.Module) -> bool:

@@ -12,32 +12,39 @@ FLOPS_PER_MAC = 2  # a multiplication and an addition
 TRAINING_PASSES = 3  # forward, gradients of the activations, gradients of the weights
 
 
-def forward_macs(spec: ModelSpec, *, image_size: int, channels: int, num_classes: int) -> int | None:
+def forward_macs(
+    spec: ModelSpec, *, image_size: int, channels: int, num_classes: int, batch_size: int = 1
+) -> int | None:
     """Multiply-accumulates of one image's forward pass, or None for a model of timm or torchvision.
+
+    Args:
+        batch_size: images at once; an image costs more among many where attention goes across them.
 
     Raises:
         ValueError: the patches of a ViT do not cover the image.
     """
     if isinstance(spec, ViTSpec):
-        return _vit(spec, image_size, channels, num_classes)
+        return _vit(spec, image_size, channels, num_classes, batch_size)
     if isinstance(spec, ResNetSpec):
         return _resnet(spec, image_size, channels, num_classes)
     return None
 
 
-def executed_macs(spec: ModelSpec, *, image_size: int, channels: int, num_classes: int) -> int | None:
-    """What of `forward_macs` is computed: a ViT read off its class token skips the other tokens of its last layer.
+def executed_macs(
+    spec: ModelSpec, *, image_size: int, channels: int, num_classes: int, batch_size: int = 1
+) -> int | None:
+    """What of `forward_macs` is computed: a ViT read off its first token skips the other tokens of its last layer.
 
     Raises:
         ValueError: the patches of a ViT do not cover the image.
     """
-    macs = forward_macs(spec, image_size=image_size, channels=channels, num_classes=num_classes)
-    if macs is None or not isinstance(spec, ViTSpec) or spec.pool != "cls" or spec.pos_embed == "relative":
+    macs = forward_macs(spec, image_size=image_size, channels=channels, num_classes=num_classes, batch_size=batch_size)
+    if macs is None or not isinstance(spec, ViTSpec) or not spec.reads_first_token:
         return macs
     _, D, _, _, mlp_dim = spec.sizes
-    N = check_grid(spec, image_size) ** 2
-    skipped = N * (2 * D * D + 2 * D * mlp_dim)  # queries and proj; fc1 and fc2
-    skipped += 2 * N * (N + 1) * D  # queries with keys; weights with values
+    T = check_grid(spec, image_size) ** 2 + (spec.pool == "cls")
+    skipped = (T - 1) * (2 * D * D + 2 * D * mlp_dim)  # queries and proj; fc1 and fc2
+    skipped += 2 * (T - 1) * T * D  # queries with keys; weights with values
     return macs - skipped
 
 
@@ -52,7 +59,7 @@ def training_flops(macs: int, images: float) -> float:
     return float(FLOPS_PER_MAC * TRAINING_PASSES * macs * images)
 
 
-def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int) -> int:
+def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int, batch_size: int) -> int:
     patch_size, D, depth, _, mlp_dim = spec.sizes
     G = check_grid(spec, image_size)
     N = G**2  # patches
@@ -62,7 +69,8 @@ def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int) -> int
         stem, features = _body(spec.hybrid.layers, "bottleneck", "imagenet", spec.hybrid.width, image_size, channels)
     patches = N * patch_size**2 * features * D
     dense = T * (4 * D * D + 2 * D * mlp_dim)  # qkv and proj; fc1 and fc2
-    attention = 2 * T * T * D  # queries with keys; weights with values
+    keys = batch_size if spec.attention == "batch" else T
+    attention = 2 * T * keys * D  # queries with keys; weights with values
     if spec.attention == "axial":  # a layer is two, in which a patch attends to the G of its row or column
         dense, attention = 2 * dense, 2 * 2 * N * G * D
     if spec.pos_embed == "relative":

@@ -19,7 +19,15 @@ from typing import Literal
 from pydantic import ValidationError
 
 from vitrepro.catalog import DATASETS
-from vitrepro.recipe import LibraryModelSpec, ModelSpec, Recipe, ResNetSpec, ViTSpec, check_grid
+from vitrepro.recipe import (
+    LibraryModelSpec,
+    ModelSpec,
+    Recipe,
+    ResNetSpec,
+    ViTSpec,
+    attends_across_batch,
+    check_grid,
+)
 from vitrepro.record import Record, TrainResult
 from vitrepro.spec import content_hash
 
@@ -65,9 +73,11 @@ def parameters(spec: ModelSpec, *, image_size: int, channels: int, num_classes: 
     return stem + patches + table + _blocks(spec) * block + ends
 
 
-def batch_normed(spec: ModelSpec) -> bool:
-    """Whether it is known to normalise over the images of a micro-batch, so that a smaller one changes the model."""
-    return isinstance(spec, ResNetSpec) and spec.style == "bn"
+def across_images(spec: ModelSpec) -> str | None:
+    """What of it is known to go over all images of a micro-batch, so that a smaller one changes the model; or None."""
+    if isinstance(spec, ResNetSpec) and spec.style == "bn":
+        return "batch norm"
+    return "attention" if attends_across_batch(spec) else None
 
 
 def activation_bytes(recipe: Recipe, device: str) -> int | None:
@@ -87,13 +97,16 @@ def _kept(recipe: Recipe, kind: Kind) -> list[int] | None:
     if isinstance(model, LibraryModelSpec):
         return None
     if isinstance(model, ViTSpec):
-        return [*_vit(model, size, recipe.channels, narrow, kind, fast=train.engine == "fast"), logits]
+        fast = train.engine == "fast"
+        return [*_vit(model, size, recipe.channels, train.batch_size, narrow, kind, fast=fast), logits]
     body = _body(model)
     assert body is not None
     return [*body.kept(size, recipe.channels, narrow, kind), narrow * body.features, logits]
 
 
-def _vit(spec: ViTSpec, image_size: int, channels: int, narrow: int, kind: Kind, *, fast: bool) -> list[int]:
+def _vit(
+    spec: ViTSpec, image_size: int, channels: int, batch_size: int, narrow: int, kind: Kind, *, fast: bool
+) -> list[int]:
     """Bytes of each tensor, with the choices that `vitrepro.engine` makes.
 
     Args:
@@ -103,7 +116,7 @@ def _vit(spec: ViTSpec, image_size: int, channels: int, narrow: int, kind: Kind,
     G = check_grid(spec, image_size)
     N = G**2
     T = N + 1 if spec.pool == "cls" else N
-    keys = G if spec.attention == "axial" else T
+    keys = {"global": T, "axial": G, "batch": batch_size}[spec.attention]
     plain = fast and kind == "cpu" and keys <= PLAIN_TOKENS
     added_wide = spec.pool == "cls" or spec.pos_embed.startswith("learned")  # a float32 parameter, to all tokens
     between = narrow if kind == "cpu" and (fast or not added_wide) else 4  # of tokens between the layers
@@ -111,7 +124,8 @@ def _vit(spec: ViTSpec, image_size: int, channels: int, narrow: int, kind: Kind,
 
     def block(Q: int) -> list[int]:
         """One of whose tokens Q are read by what follows."""
-        made = [between * T * D, 4 * 2 * T] if spec.attention_norm == "pre" else []  # read by norm1; mean and deviation
+        normed = {"pre": T, "post": Q}[spec.norm] if spec.attention_norm == "pre" else 0
+        made = [between * normed * D, 4 * 2 * normed]  # read by norm1; mean and deviation
         made += [narrow * T * D] * 3 + [narrow * Q * D]  # read by qkv; keys, values and queries
         if spec.pos_embed == "relative":  # scaled queries, their products with every offset; weights, or a bias
             made += [narrow * T * D, narrow * H * N * (2 * N - 1)]
@@ -119,18 +133,18 @@ def _vit(spec: ViTSpec, image_size: int, channels: int, narrow: int, kind: Kind,
         else:  # weights, or the fused kernel's sums of them
             made += [narrow * H * Q * keys if plain else 4 * H * Q]
         made += [narrow * Q * D, between * Q * D, 4 * 2 * Q, narrow * Q * D]  # read by proj, norm2 and fc1
-        made += [narrow * Q * M] * 2  # read by GELU and fc2
+        hidden = 1 if spec.activation == "relu" and not spec.dropout else 2  # ReLU needs what it made, not what it read
+        made += [narrow * Q * M] * hidden  # read by the activation and fc2
         return made + ([mask * Q * D, mask * Q * M, mask * Q * D] if spec.dropout else [])
 
-    # `skip_unread`: of the last layer, the class token alone
-    alone = fast and spec.pool == "cls" and spec.attention == "global" and spec.pos_embed != "relative"
+    alone = fast and spec.reads_first_token  # `skip_unread`: of the last layer, the first token alone
     stem = _body(spec)
     made = stem.kept(image_size, channels, narrow, kind) if stem else [narrow * channels * image_size**2]
     made += [mask * T * D] if spec.dropout else []
     made += block(T) * (_blocks(spec) - 1) + block(1 if alone else T)
     read = 1 if alone else T
     made += [between * read * D, 4 * 2 * read] if spec.final_norm else []
-    viewed = spec.pool == "cls" and narrow == 4  # the head's input is a view of all tokens, unless it is cast
+    viewed = spec.pool != "gap" and narrow == 4  # the head's input is a view of all tokens, unless it is cast
     return [*made, narrow * D * (read if viewed else 1)]
 
 

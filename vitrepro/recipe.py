@@ -10,12 +10,23 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from vitrepro.catalog import DATASETS, DatasetName
 
 PosEmbed = Literal["none", "learned_1d", "learned_2d", "relative"]
-Pool = Literal["cls", "gap"]
+Pool = Literal["cls", "gap", "first"]
+Activation = Literal["gelu", "relu"]
 Arithmetic = Literal["fp32", "tf32", "bf16", "fp16"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 MeasureName = Literal[
@@ -66,6 +77,9 @@ VIT_SIZES: dict[str, tuple[int, int, int, int]] = {
     "L": (24, 1024, 4096, 16),
     "H": (32, 1280, 5120, 16),
 }
+# Keys of a ViT that say how it departs from the paper's. They came when runs were stored already, so that where they
+# are at their defaults they are no part of a run's identity.
+VIT_DEPARTURES = ("norm", "attention_scale", "activation", "layer_norm_eps", "init", "embed_init")
 VitVariant = Literal["Ti/16", "S/16", "S/32", "B/16", "B/32", "L/16", "L/32", "H/14"]
 
 # blocks per stage, block
@@ -175,7 +189,7 @@ class HybridStem(Strict):
 
 
 class ViTSpec(Strict):
-    """A Vision Transformer, pre-norm, by a variant's name or by its sizes."""
+    """A Vision Transformer by a variant's name or by its sizes, as in the paper where nothing else is said."""
 
     family: Literal["vit"] = "vit"
     variant: VitVariant | None = None
@@ -185,17 +199,38 @@ class ViTSpec(Strict):
     num_heads: PositiveInt | None = None
     mlp_dim: PositiveInt | None = Field(None, description="4 x embed_dim unless given")
     pos_embed: PosEmbed = "learned_1d"
-    pool: Pool = "cls"
+    pool: Pool = Field(
+        "cls", description="what the head reads: the class token, the mean of the patches, or the first patch's token"
+    )
     qkv_bias: bool = True
-    attention: Literal["global", "axial"] = Field(
+    attention: Literal["global", "axial", "batch"] = Field(
         "global",
-        description="axial: each layer is attention within rows of patches and an MLP, then within columns and an MLP",
+        description="axial: each layer is attention within rows of patches and an MLP, then within columns and an MLP. "
+        "batch: among the images of a batch, at each place of the sequence, as torch's TransformerEncoder does to "
+        "(batch, tokens, width) without batch_first; predictions then depend on the batch",
+    )
+    attention_scale: Literal["normal", "inverted"] = Field(
+        "normal", description="queries times keys are divided by the root of a head's width; inverted: multiplied by it"
+    )
+    norm: Literal["pre", "post"] = Field(
+        "pre", description="before each half of a layer, or post: of its sum with what it read, as in torch's layers"
     )
     attention_norm: Literal["pre", "unused"] = Field(
         "pre", description="unused: defined but never called, so that attention reads tokens as they are"
     )
     final_norm: bool = Field(True, description="normalise what the head reads")
+    layer_norm_eps: PositiveFloat = 1e-6
+    activation: Activation = Field("gelu", description="of the MLPs")
     dropout: Probability = 0.0
+    init: Literal["paper", "torch"] = Field(
+        "paper",
+        description="how layers start: as in the authors' code, or torch: as torch.nn makes Linear, Conv2d and "
+        "MultiheadAttention, the head too",
+    )
+    embed_init: Literal["small", "unit"] = Field(
+        "small",
+        description="class token of zeros and position embeddings of deviation 0.02, or unit: normal, of deviation 1",
+    )
     hybrid: HybridStem | None = None
     image_size: PositiveInt | None = Field(
         None,
@@ -244,15 +279,54 @@ class ViTSpec(Strict):
             )
         if self.attention == "axial" and (self.pool == "cls" or self.pos_embed == "relative"):
             raise ValueError(
-                "axial attention runs along rows and columns of patches: it needs pool gap, since a class token is in "
-                "neither, and a pos_embed other than relative, whose offsets are those of one sequence"
+                "axial attention runs along rows and columns of patches: it needs pool gap or first, since a class "
+                "token is in neither, and a pos_embed other than relative, whose offsets are those of one sequence"
             )
+        if self.attention == "batch" and self.pos_embed == "relative":
+            raise ValueError("relative positions are offsets between an image's patches, and attention batch has none")
+        if self.norm == "post" and self.attention_norm == "unused":
+            raise ValueError("attention_norm unused leaves out the norm before attention; with norm post there is none")
+        if self.init == "torch" and self.hybrid:
+            raise ValueError("init torch is of plain layers; the stem of a hybrid starts in a way of its own")
+        if self.embed_init == "unit" and self.pool != "cls" and self.pos_embed == "none":
+            raise ValueError("embed_init unit: with neither a class token nor position embeddings nothing starts so")
         if self.weights and (self.hybrid or (self.pos_embed, self.pool) != ("learned_1d", "cls")):
             raise ValueError(
                 f"weights {self.weights} fit a ViT with pos_embed learned_1d, pool cls and no hybrid; "
                 "use family timm for others"
             )
+        strange = [*self.departures, *(["attention"] if self.attention != "global" else [])]
+        if self.weights and strange:
+            raise ValueError(f"weights {self.weights} fit the paper's ViT; this one has another {', '.join(strange)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        """As JSON, which identities are made of, without the departures that this model does not make."""
+        values: dict[str, Any] = handler(self)
+        if info.mode == "json":
+            for name in set(VIT_DEPARTURES).difference(self.departures):
+                values.pop(name, None)
+        return values
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """Which of `VIT_DEPARTURES` it makes."""
+        fields = type(self).model_fields
+        return tuple(name for name in VIT_DEPARTURES if getattr(self, name) != fields[name].default)
+
+    @property
+    def logit_scale(self) -> float:
+        """What products of queries and keys are multiplied by."""
+        _, embed_dim, _, num_heads, _ = self.sizes
+        return (embed_dim // num_heads) ** (-0.5 if self.attention_scale == "normal" else 0.5)
+
+    @property
+    def reads_first_token(self) -> bool:
+        """Whether logits are read off the first token and no other token's last query, projection or MLP matters."""
+        return self.pool != "gap" and self.attention == "global" and self.pos_embed != "relative"
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
@@ -328,6 +402,12 @@ class LibraryModelSpec(Strict):
 
 
 ModelSpec = Annotated[ViTSpec | ResNetSpec | LibraryModelSpec, Field(discriminator="family")]
+EVALUATION_BATCH = 256  # where no prediction depends on it
+
+
+def attends_across_batch(model: ModelSpec) -> bool:
+    """Whether an image's logits depend on which images are in its batch, in evaluation as well."""
+    return isinstance(model, ViTSpec) and model.attention == "batch"
 
 
 class TrainSpec(Strict):
@@ -404,6 +484,12 @@ class Recipe(Strict):
         if self.measures and not isinstance(self.model, ViTSpec):
             raise ValueError(f"measures are taken of models of family vit, not of family {self.model.family}")
         if isinstance(self.model, ViTSpec):
+            attended = [m for m in self.measures if m.startswith("attention_")]
+            if attended and self.model.attention != "global":
+                raise ValueError(
+                    f"{attended[0]} is of attention among all tokens of an image; attention "
+                    f"{self.model.attention} is not"
+                )
             learned = self.model.pos_embed in ("learned_1d", "learned_2d")
             positions = [m for m in self.measures if m.startswith("position_")]
             if positions and not learned:
@@ -420,6 +506,11 @@ class Recipe(Strict):
     @property
     def channels(self) -> int:
         return DATASETS[self.data.name].channels
+
+    @property
+    def eval_batch(self) -> int:
+        """Images evaluated at once: as in training where a prediction depends on those, else as many as are fast."""
+        return self.train.batch_size if attends_across_batch(self.model) else EVALUATION_BATCH
 
     @property
     def weights(self) -> str | None:
@@ -467,6 +558,11 @@ class Recipe(Strict):
     def _fits_together(self) -> Recipe:
         if isinstance(self.model, ViTSpec):
             check_grid(self.model, self.image_size)
+        if attends_across_batch(self.model) and self.train.micro_batch not in (None, self.train.batch_size):
+            raise ValueError(
+                f"train.micro_batch {self.train.micro_batch} cuts the batch of {self.train.batch_size} across which "
+                "model.attention batch goes; leave it out, and choose a smaller train.batch_size where memory is short"
+            )
         if self.train.warmup_steps >= self.steps:
             raise ValueError(f"train.warmup_steps {self.train.warmup_steps} leaves nothing of {self.steps} steps")
         if self.augment.crop_padding and self.augment.random_resized_crop:

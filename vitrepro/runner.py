@@ -32,6 +32,7 @@ from vitrepro.errors import RunError
 from vitrepro.measure import accuracy, analytic
 from vitrepro.measure.trained import measure
 from vitrepro.models.build import build
+from vitrepro.models.vit import Attention
 from vitrepro.plan import Run
 from vitrepro.randomness import derive
 from vitrepro.recipe import Recipe, ViTSpec, check_grid
@@ -222,6 +223,7 @@ def _train_and_test(
     choices = engine.choose(recipe, device, precision)
     engine.settle(choices, precision)
     rank, processes = rank_and_world()
+    engine.check_processes(recipe, processes)
     too_large = checkpoint.did_not_fit(folder)
     share = recipe.train.batch_size // processes
     micro_batch = memory.smaller_batch(share, too_large[-1]) if too_large else None
@@ -284,6 +286,7 @@ def _train_and_test(
             image_size=recipe.image_size,
             device=device,
             precision=precision,
+            batch_size=recipe.eval_batch,
         )
 
     grid, final = _Grid(), recipe
@@ -373,6 +376,11 @@ def _did_not_fit(folder: Path, model: nn.Module, share: int, used: int, too_larg
         return OutOfMemory(
             f"out of memory with {used} images at a time, over which its batch norm takes statistics: fewer would be "
             f"another experiment. Use a device with more memory, or --set train.micro_batch={smaller}, a deviation"
+        )
+    if any(isinstance(module, Attention) and module.across_batch for module in model.modules()):
+        return OutOfMemory(
+            f"out of memory with {used} images at a time, across which its attention goes: fewer would be another "
+            f"experiment. Use a device with more memory, or --set train.batch_size={smaller}, a deviation"
         )
     checkpoint.save_did_not_fit(folder, (*too_large, used))
     return SmallerBatch(f"out of memory with {used} images at a time; goes on with {smaller}, accumulating gradients")

@@ -140,7 +140,10 @@ class AnalyticArm(Strict):
     channels: PositiveInt = 3
     num_classes: PositiveInt = 1000
     images: PositiveInt | None = Field(None, description="images seen in pre-training, for training_exaflops")
-    batch_size: PositiveInt = Field(1, description="images at once, for input_mb, activation_mb and total_mb")
+    batch_size: PositiveInt = Field(
+        1,
+        description="images at once, for input_mb, activation_mb and total_mb, and for counts of attention across them",
+    )
     compare_size: PositiveInt | None = Field(None, description="another image size, for side_exponent")
     baseline: ModelSpec | None = Field(None, description="another model, for patches_ratio and macs_ratio")
     quantities: Annotated[tuple[Quantity, ...], Field(min_length=1)]

@@ -69,14 +69,18 @@ def test_tokens_are_narrow_on_a_cpu_with_bfloat16_only(device: str, precision: A
         ({"pool": "gap"}, False),
         ({"pos_embed": "relative"}, False),
         ({"pool": "gap", "attention": "axial"}, False),
+        ({"pool": "first"}, True),
+        ({"attention": "batch"}, False),
+        ({"pool": "first", "attention": "batch"}, False),
     ],
 )
-def test_the_last_layer_is_cut_short_only_where_logits_come_from_the_class_token(
+def test_the_last_layer_is_cut_short_only_where_logits_come_from_the_first_token(
     model: dict[str, Any], skip: bool
 ) -> None:
     chosen = choose(recipe(VIT | model), "cpu", "fp32")
     assert chosen.skip_unread is skip
-    assert ("of the class token alone" in chosen.told["last layer"]) is skip
+    token = "first patch" if model.get("pool") == "first" else "class token"
+    assert (f"of the {token} alone" in chosen.told["last layer"]) is skip
 
 
 def test_nothing_is_compiled_on_a_cpu_or_where_the_same_bits_are_asked_for() -> None:
@@ -133,7 +137,20 @@ def trained(of: Recipe, folder: Path, **options: Any) -> tuple[nn.Module, train.
     return model, done, losses
 
 
-@pytest.mark.parametrize("model", [VIT, VIT | {"pool": "gap"}, RESNET])
+ATTEMPT = {"norm": "post", "activation": "relu", "pool": "first", "init": "torch", "embed_init": "unit"}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        VIT,
+        VIT | {"pool": "gap"},
+        VIT | {"norm": "post", "attention_scale": "inverted"},
+        VIT | ATTEMPT,
+        VIT | ATTEMPT | {"attention": "batch", "layer_norm_eps": 1e-5},
+        RESNET,
+    ],
+)
 def test_in_float32_the_fast_engine_and_the_plain_one_train_to_the_same_losses(
     model: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -242,6 +259,31 @@ def test_batch_norm_over_processes_is_refused_on_a_cpu_unless_each_takes_its_own
     assert any(isinstance(module, nn.SyncBatchNorm) for module in synced.modules())
     vit = build(recipe().model, image_size=8, channels=1, num_classes=10)
     assert engine.share_statistics(vit, "batch", "cpu") is vit
+
+
+# --- attention across the batch
+
+
+@pytest.mark.parametrize("fast", ["fast", "plain"])
+def test_that_predictions_depend_on_the_batch_is_among_what_is_told(fast: str) -> None:
+    of = recipe(VIT | {"attention": "batch", "pool": "gap"}, engine=fast)
+    told = choose(of, "cpu", "fp32").told
+    assert told["predictions"] == "of 16 images together, on all of which each depends: attention is across them"
+    assert ("16 keys" in told["attention"]) or ("here 16" in told["attention"])  # and not the 16 patches and a token
+    assert "predictions" not in choose(recipe(engine=fast), "cpu", "fp32").told
+
+
+def test_the_kernel_is_chosen_by_the_number_of_images_where_attention_is_across_them() -> None:
+    of = VIT | {"attention": "batch", "pool": "gap"}
+    assert [choose(recipe(of, batch_size=n), "cpu", "fp32").fused_attention for n in (256, 257)] == [False, True]
+
+
+def test_a_model_that_attends_across_the_batch_is_not_shared_out_among_processes() -> None:
+    of = recipe(VIT | {"attention": "batch", "pool": "gap"})
+    with pytest.raises(RunError, match=r"all 16 images of a batch, in evaluation too, and 2 processes .* one process"):
+        engine.check_processes(of, 2)
+    engine.check_processes(of, 1)
+    engine.check_processes(recipe(), 2)
 
 
 # --- told

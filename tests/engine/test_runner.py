@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vitrepro import checkpoint, runner
+from vitrepro.data.augment import normalize
 from vitrepro.data.prepare import Prepared, prepare
 from vitrepro.errors import DataMissing, RunError
 from vitrepro.plan import Run
@@ -454,6 +455,90 @@ def test_batch_norm_is_not_given_smaller_batches_behind_the_back_of_the_recipe(
     with pytest.raises(OutOfMemory, match=r"--set train\.micro_batch=8, a deviation") as raised:
         execute(task(tmp_path, digits, recipe(resnet)), lambda _: None, lambda: False)
     assert not isinstance(raised.value, SmallerBatch)
+
+
+# --- attention across the batch
+
+ACROSS = {
+    **VIT,
+    "depth": 2,
+    "attention": "batch",
+    "pool": "first",
+    "norm": "post",
+    "activation": "relu",
+    "init": "torch",
+    "embed_init": "unit",
+    "layer_norm_eps": 1e-5,
+    "dropout": 0.0,
+}
+
+
+def test_a_batch_across_which_attention_goes_is_not_made_smaller_behind_the_back_of_the_recipe(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_memory(monkeypatch, holds=8)
+    with pytest.raises(OutOfMemory, match=r"its attention goes.*--set train\.batch_size=8, a deviation") as raised:
+        execute(task(tmp_path, digits, recipe(ACROSS)), lambda _: None, lambda: False)
+    assert not isinstance(raised.value, SmallerBatch)
+
+
+def test_a_run_whose_attention_goes_across_the_batch_is_not_shared_by_processes(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "rank_and_world", lambda: (0, 2))
+    with pytest.raises(RunError, match="run it in one process, without torchrun"):
+        execute(task(tmp_path, digits, recipe(ACROSS)), lambda _: None, lambda: False)
+
+
+@pytest.mark.parametrize("batch_size", [16, 64])
+@torch.no_grad()
+def test_across_the_batch_images_are_evaluated_as_torchs_layers_would_in_batches_of_the_training(
+    batch_size: int, digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[tuple[Any, torch.Tensor]] = []
+    predict = runner.accuracy.predict
+
+    def watched(model: nn.Module, images: torch.Tensor, augment: Any, **options: Any) -> Any:
+        evaluated.append((model, normalize(images, augment, options["image_size"])))
+        return predict(model, images, augment, **options)
+
+    monkeypatch.setattr(runner.accuracy, "predict", watched)
+    with torch.enable_grad():
+        of = task(tmp_path, digits, recipe(ACROSS, dev_fraction=0.0, batch_size=batch_size))
+        found = done(of)
+    assert "depends" in found.choices["predictions"]
+    ((model, images),) = evaluated
+    layer = nn.TransformerEncoderLayer(16, 2, 64, dropout=0.0)  # not batch_first
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    for theirs, ours in zip(encoder.layers, model.blocks, strict=True):
+        pairs = {
+            theirs.self_attn.in_proj_weight: ours.attn.qkv.weight,
+            theirs.self_attn.in_proj_bias: ours.attn.qkv.bias,
+            theirs.self_attn.out_proj.weight: ours.attn.proj.weight,
+            theirs.self_attn.out_proj.bias: ours.attn.proj.bias,
+            theirs.linear1.weight: ours.mlp.fc1.weight,
+            theirs.linear1.bias: ours.mlp.fc1.bias,
+            theirs.linear2.weight: ours.mlp.fc2.weight,
+            theirs.linear2.bias: ours.mlp.fc2.bias,
+            theirs.norm1.weight: ours.norm1.weight,
+            theirs.norm1.bias: ours.norm1.bias,
+            theirs.norm2.weight: ours.norm2.weight,
+            theirs.norm2.bias: ours.norm2.bias,
+        }
+        for parameter, value in pairs.items():
+            parameter.copy_(value)
+
+    def answers(images_at_once: int) -> list[int]:
+        said: list[int] = []
+        for batch in images.split(images_at_once):
+            tokens = encoder(model.patch_embed(batch) + model.pos_embed.table)
+            said += model.head(model.norm(tokens)[:, 0]).argmax(1).tolist()
+        return said
+
+    predicted = of.store.predictions(of.run.id).predicted.tolist()
+    assert predicted == answers(batch_size)
+    assert predicted != answers(256)
+    assert len(set(predicted)) > 2
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,16 @@ def test_a_formula_that_disagrees_with_the_model_is_an_error(monkeypatch: pytest
         quantities(ViTSpec(**SMALL), ["forward_gmacs"], image_size=16, channels=3, num_classes=10)
 
 
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_macs_of_attention_across_the_batch_are_those_of_an_image_in_its_batch(batch_size: int) -> None:
+    spec = ViTSpec(**SMALL, attention="batch", pool="gap")
+    sizes = {"image_size": 32, "channels": 3, "num_classes": 10, "batch_size": batch_size}
+    assert quantities(spec, ["forward_gmacs", "tokens"], **sizes) == {
+        "forward_gmacs": forward_macs(spec, **sizes) / 1e9,  # type: ignore[operator]
+        "tokens": 64,
+    }
+
+
 def test_h14_is_measured_without_its_weights() -> None:
     found = quantities(ViTSpec(variant="H/14"), ["parameters_m", "tokens"], **SHAPE)
     assert found == {"parameters_m": pytest.approx(632.0458), "tokens": 257}

@@ -66,6 +66,10 @@ OURS: dict[str, Any] = {
     "none, gap, no bias": {"pos_embed": "none", "pool": "gap", "qkv_bias": False},
     "relative, gap": {"pos_embed": "relative", "pool": "gap"},
     "dropout": {"dropout": 0.5},
+    "norms after": {"norm": "post"},
+    "first patch, ReLU": {"pool": "first", "activation": "relu"},
+    "inverted scale": {"attention_scale": "inverted"},
+    "inverted scale, relative": {"attention_scale": "inverted", "pos_embed": "relative"},
     "hybrid": {"image_size": 64, "patch_size": 1, "hybrid": HybridStem(layers=(1, 1, 1), width=32)},
 }
 TIMMS: dict[str, Any] = {

@@ -95,7 +95,11 @@ def test_the_stepwise_model_has_the_parameters_of_ours_and_calls_the_same(fields
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("fields", [{}, ATTEMPT], ids=["paper", "attempt"])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, ATTEMPT, {"attention_scale": "inverted", "layer_norm_eps": 1e-2}],
+    ids=["paper", "attempt", "scale and epsilon"],
+)
 def test_the_stepwise_model_computes_what_ours_does(fields: dict[str, Any]) -> None:
     torch.manual_seed(0)
     spec = ViTSpec(**SMALL, **fields)
@@ -133,6 +137,10 @@ def test_the_stepwise_model_computes_what_ours_does(fields: dict[str, Any]) -> N
         {"pool": "gap"},
         {"pos_embed": "learned_2d"},
         {"pool": "gap", "attention": "axial"},
+        {"attention": "batch"},
+        {"pool": "first"},
+        {"norm": "post"},
+        {"activation": "relu"},
         {"hybrid": HybridStem(layers=(1,), width=32)},
     ],
 )

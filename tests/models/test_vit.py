@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitrepro.models.posemb import POS_EMBED, Learned1d, Learned2d, RelativePosBias
 from vitrepro.models.vit import AxialBlock, Block, ViT, attend, fused_attention
-from vitrepro.recipe import HybridStem, PosEmbed, ViTSpec
+from vitrepro.recipe import HybridStem, Pool, PosEmbed, ViTSpec
 
 SMALL: dict[str, Any] = {"patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 3}
 POSITIONS = get_args(PosEmbed)
@@ -146,7 +146,7 @@ def test_the_kernel_depends_on_the_device_and_the_length_of_the_sequence(device:
 def test_a_model_uses_the_kernel_that_it_is_told(kernel: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
     monkeypatch.setattr(
-        torch.nn.functional, "scaled_dot_product_attention", lambda q, *_, attn_mask: used.append(attn_mask) or q
+        torch.nn.functional, "scaled_dot_product_attention", lambda q, *_, attn_mask, **__: used.append(attn_mask) or q
     )
     model = small(depth=2)
     for block in model.blocks:
@@ -161,7 +161,18 @@ def test_a_model_uses_the_kernel_that_it_is_told(kernel: bool | None, monkeypatc
 # --- what no logit depends on
 
 
-@pytest.mark.parametrize("settings", [{}, {"attention_norm": "unused"}, {"qkv_bias": False}, {"depth": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"attention_norm": "unused"},
+        {"qkv_bias": False},
+        {"depth": 1},
+        {"norm": "post", "activation": "relu"},
+        {"pool": "first"},
+        {"attention_scale": "inverted"},
+    ],
+)
 def test_skipping_what_no_logit_depends_on_changes_neither_logits_nor_gradients(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model = small(**settings).double()
@@ -178,7 +189,14 @@ def test_skipping_what_no_logit_depends_on_changes_neither_logits_nor_gradients(
 
 
 @pytest.mark.parametrize(
-    "settings", [{"pool": "gap"}, {"pool": "gap", "attention": "axial"}, {"pos_embed": "relative"}]
+    "settings",
+    [
+        {"pool": "gap"},
+        {"pool": "gap", "attention": "axial"},
+        {"pool": "first", "attention": "axial"},
+        {"pool": "first", "attention": "batch"},
+        {"pos_embed": "relative"},
+    ],
 )
 def test_where_logits_depend_on_every_token_or_the_bias_of_positions_nothing_is_skipped(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -186,7 +204,7 @@ def test_where_logits_depend_on_every_token_or_the_bias_of_positions_nothing_is_
     def never(*_: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Block, "of_class_token", never)
+    monkeypatch.setattr(Block, "of_first_token", never)
     model = small(**settings)
     model.skip_unread = True
     assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
@@ -211,7 +229,7 @@ def test_tokens_are_narrow_only_where_told_and_only_under_autocast() -> None:
 def test_every_position_embedding_of_the_schema_can_be_built() -> None:
     assert set(POS_EMBED) == set(POSITIONS)
     for name in POSITIONS:
-        for pool in ("cls", "gap"):
+        for pool in get_args(Pool):
             logits = small(pos_embed=name, pool=pool)(torch.randn(2, 3, 16, 16))
             assert logits.shape == (2, 10)
 

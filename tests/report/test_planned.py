@@ -174,6 +174,12 @@ def test_batches_of_a_batch_normed_model_are_not_cut(lab: Lab):
     assert sum("micro-batch" in row for row in rows) == 1
 
 
+def test_batches_across_which_attention_goes_are_not_cut(lab: Lab):
+    settings = ["model.attention=batch", "model.pool=gap"]
+    rows = with_room(lab, lab.plan(ID, settings), {"none": 1.0, "learned-1d": 9.0})
+    assert rows[1].endswith("; its attention would see other batches if they were cut.")
+
+
 def test_memory_that_nothing_tells_is_said_to_be_unknown_and_null(lab: Lab):
     model = {"family": "timm", "name": "resnet18"}
     plan = lab.plan(ID)

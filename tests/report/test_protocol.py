@@ -123,6 +123,32 @@ def test_a_training_experiment_is_told_setting_by_setting(lab: Lab):
     }
 
 
+def test_in_what_a_model_departs_from_the_papers_is_told(lab: Lab):
+    one = {**VIT, "attention": "batch", "pool": "first", "norm": "post", "activation": "relu", "init": "torch"}
+    other = {**VIT, "attention_scale": "inverted", "layer_norm_eps": 1e-5, "embed_init": "unit"}
+    lab.design(position_embeddings(factors={"m": {"none": {"model": one}, "learned-1d": {"model": other}}}, base=BASE))
+    assert used(lab, WITH_EMBEDDING)["models"].split("; ") == [
+        "ViT depth 2 width 16 heads 2 patch 2, attention logits times root d, layer norm epsilon 1e-05, embeddings "
+        "that start at deviation 1",
+        "ViT depth 2 width 16 heads 2 patch 2, norms after, attention across the batch, read off the first patch, "
+        "ReLU, layers that start as torch's",
+    ]
+
+
+def test_the_compute_of_attention_across_the_batch_is_that_of_the_batch(lab: Lab):
+    def exaflops(batch_size: int) -> float:
+        model = {**VIT, "attention": "batch", "pool": "gap", "depth": 1, "embed_dim": 4}
+        train = {**BASE["train"], "batch_size": batch_size, "steps": 64_000 // batch_size}  # as many images
+        levels = {name: {"model": {**model, "pos_embed": name}} for name in ("none", "learned_1d")}
+        made = position_embeddings(
+            factors={"m": {k.replace("_", "-"): v for k, v in levels.items()}}, base={**BASE, "train": train}
+        )
+        lab.design(made)
+        return float(used(lab, WITH_EMBEDDING)["compute"].split()[0])
+
+    assert exaflops(640) > 5 * exaflops(1)
+
+
 def test_only_the_arms_that_the_claim_uses_are_told(lab: Lab):
     lab.design(sizes((100, 300, 1000)))
     told = used(lab, {"all": [{"greater": "vit-n1000", "than": "vit-n100"}]}, "training-sizes")

@@ -30,6 +30,9 @@ def refusal(recipe: Recipe, opponent: str) -> str | None:
             return f"a ResNet of style {model.style} and width {model.width}"
         known = [layers for layers, block in RESNETS.values() if block == model.block]
         return None if model.layers in known else f"a {model.block} ResNet of {model.layers} blocks"
+    if model.attention == "batch" or model.pool == "first" or model.departures:
+        changed = [*model.departures, *(k for k in ("attention", "pool") if getattr(model, k) in ("batch", "first"))]
+        return f"a ViT of another {', '.join(changed)}"
     if model.hybrid or model.attention != "global" or model.attention_norm != "pre":
         return "a ViT with a hybrid stem, axial attention or an unused norm"
     if model.pos_embed not in (("none", "learned_1d") if library == "timm" else ("learned_1d",)):

@@ -13,7 +13,7 @@ import torch
 
 from vitrepro import engine
 from vitrepro.bench.results import Phase, Turn
-from vitrepro.bench.setup import EVALUATION_BATCH, SEED, Memory, Setup, random_images, wait_for
+from vitrepro.bench.setup import SEED, Memory, Setup, random_images, wait_for
 from vitrepro.bench.workloads import timed
 from vitrepro.data.augment import augment, normalize
 from vitrepro.data.batches import batches
@@ -87,8 +87,8 @@ class Ours:
 
     def evaluation(self, number: int) -> Turn:
         """That many batches through `accuracy.predict`."""
-        images = number * EVALUATION_BATCH
-        self._predict(EVALUATION_BATCH)
+        images = number * self.recipe.eval_batch
+        self._predict(self.recipe.eval_batch)
         wait_for(self.device)
         self.memory.restart()
         began = time.perf_counter()
@@ -105,7 +105,7 @@ class Ours:
             image_size=self.recipe.image_size,
             device=self.device,
             precision=self.setup.precision,
-            batch_size=EVALUATION_BATCH,
+            batch_size=self.recipe.eval_batch,
         )
 
     def input_alone(self, phase: Phase, number: int) -> float:
@@ -134,8 +134,8 @@ class Ours:
     @torch.inference_mode()
     def _evaluation_input(self, number: int) -> None:
         for i in range(number):
-            start = i * EVALUATION_BATCH % len(self.images)
-            normalize(self.images[start : start + EVALUATION_BATCH], self.recipe.augment, self.recipe.image_size)
+            start = i * self.recipe.eval_batch % len(self.images)
+            normalize(self.images[start : start + self.recipe.eval_batch], self.recipe.augment, self.recipe.image_size)
 
     def product_rate(self, size: int = 2048, repeats: int = 5) -> float:
         """Operations per second of a square matrix product with all threads, the best of a few."""

@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader
 from vitrepro.arrays import Ints
 from vitrepro.bench import counterparts
 from vitrepro.bench.results import Phase, Turn
-from vitrepro.bench.setup import EVALUATION_BATCH, SEED, Memory, Setup, random_images, settle, wait_for
+from vitrepro.bench.setup import SEED, Memory, Setup, random_images, settle, wait_for
 from vitrepro.bench.workloads import RATE
 from vitrepro.catalog import DATASETS
 from vitrepro.distributed import autocast
-from vitrepro.recipe import Recipe, ResNetSpec
+from vitrepro.recipe import EVALUATION_BATCH, Recipe, ResNetSpec
 
 LOG_STEPS = 50  # between the losses that timm's script reads
 PREFETCHED = 2  # batches that each worker keeps ready; torch's default

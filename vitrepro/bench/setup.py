@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from vitrepro.arrays import Ints
 from vitrepro.catalog import DATASETS
-from vitrepro.recipe import Arithmetic, Recipe
+from vitrepro.recipe import EVALUATION_BATCH, Arithmetic, Recipe
 
 SEED = 0
-EVALUATION_BATCH = 256  # as `accuracy.predict` has it
 IMAGES_BYTES = 128_000_000  # of all images of a benchmark, or one batch if that is more
 MOST_IMAGES = 40  # batches of EVALUATION_BATCH
 

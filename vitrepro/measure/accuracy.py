@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vitrepro.arrays import Ints
 from vitrepro.data.augment import normalize
 from vitrepro.distributed import Arithmetic, autocast, gather_by_position, rank_and_world
-from vitrepro.recipe import AugmentSpec
+from vitrepro.recipe import EVALUATION_BATCH, AugmentSpec
 
 
 @torch.inference_mode()
@@ -21,14 +21,17 @@ def predict(
     image_size: int,
     device: str,
     precision: Arithmetic,
-    batch_size: int = 256,
+    batch_size: int = EVALUATION_BATCH,
 ) -> Ints:
     """The most likely class of every image, (N,); an evaluation counts these, and never averages batches.
 
-    Several processes (torch.distributed) each take every world-size-th image and all receive the whole.
+    Several processes (torch.distributed) each take every world-size-th image and all receive the whole. Neither
+    their number nor the batch size changes a prediction, but where attention goes across the batch: there an
+    image's class depends on those around it in `images`, and a run evaluates it in one process, in batches as
+    large as those of its training (`Recipe.eval_batch`).
 
     Args:
-        images: uint8, (N, C, H, W), on any device.
+        images: uint8, (N, C, H, W), on any device; taken batch by batch in their order.
 
     Raises:
         ValueError: the processes' shares do not cover each image exactly once.

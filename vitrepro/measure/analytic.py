@@ -34,7 +34,7 @@ class Subject:
     Attributes:
         model: built on the meta device, in evaluation mode.
         images: seen in training, repetitions counted.
-        batch_size: images at once, for estimates of memory.
+        batch_size: images at once, for estimates of memory, and counts where attention goes across them.
         compare_size: pixels per side of other images.
         baseline: another model, for the same images.
     """
@@ -53,10 +53,14 @@ class Subject:
     def macs(self) -> int:
         """Multiply-accumulates of one image, counted, and checked against the formula where there is one."""
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.model(_image(self))
-        counted = counter.get_total_flops() // FLOPS_PER_MAC
+            self.model(_images(self, self.batch_size))
+        counted = counter.get_total_flops() // (FLOPS_PER_MAC * self.batch_size)
         formula = forward_macs(
-            self.spec, image_size=self.image_size, channels=self.channels, num_classes=self.num_classes
+            self.spec,
+            image_size=self.image_size,
+            channels=self.channels,
+            num_classes=self.num_classes,
+            batch_size=self.batch_size,
         )
         if formula is not None and formula != counted:
             raise RunError(
@@ -82,7 +86,7 @@ def quantities(
 
     Args:
         images: seen in training, repetitions counted; for `training_exaflops`.
-        batch_size: for `input_mb`, `activation_mb` and `total_mb`.
+        batch_size: for `input_mb`, `activation_mb` and `total_mb`, and for counts where attention goes across it.
         compare_size: pixels per side of other images; for `side_exponent`.
         baseline: another model; for `patches_ratio` and `macs_ratio`.
 
@@ -190,7 +194,11 @@ def training_exaflops(subject: Subject) -> float:
 
 
 def _image(subject: Subject) -> Tensor:
-    return torch.empty(1, subject.channels, subject.image_size, subject.image_size, device="meta")
+    return _images(subject, 1)
+
+
+def _images(subject: Subject, number: int) -> Tensor:
+    return torch.empty(number, subject.channels, subject.image_size, subject.image_size, device="meta")
 
 
 # --- compared with another model, or other images

@@ -91,7 +91,7 @@ def _softmax(layer: Any, qkv: Tensor) -> Tensor:
     B, T, _ = qkv.shape
     q, k, _ = qkv.reshape(B, T, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, H, T, d) each
     if isinstance(layer, Attention):
-        q = q * q.shape[-1] ** -0.5
+        q = q * layer.scale
         logits = q @ k.transpose(-2, -1)
         if layer.pos_embed is not None:
             logits = logits + layer.pos_embed(q)

@@ -98,16 +98,18 @@ class StepwiseViT(nn.Module):
     def __init__(self, spec: ViTSpec, *, image_size: int, channels: int, num_classes: int) -> None:
         super().__init__()
         plain = {"pool": "cls", "pos_embed": "learned_1d", "attention": "global", "hybrid": None}
+        plain |= {"norm": "pre", "activation": "gelu"}
         other = [name for name, value in plain.items() if getattr(spec, name) != value]
         if other:
             raise UsageError(
-                "a summary by forward hooks is known for a ViT with pool cls, pos_embed learned_1d, global attention "
-                f"and no hybrid; this one has another {', '.join(other)}"
+                "a summary by forward hooks is known for a ViT with pool cls, pos_embed learned_1d, global attention, "
+                f"norm pre, GELU and no hybrid; this one has another {', '.join(other)}"
             )
         _, D, depth, _, _ = spec.sizes
         self.embedding = _Embedding(spec, check_grid(spec, image_size) ** 2, channels)
         self.encoder = _Encoder([nn.Sequential(_Attention(spec), _FeedForward(spec)) for _ in range(depth)])
-        self.norm = nn.LayerNorm(D, eps=1e-6) if spec.final_norm else nn.Sequential()  # empty, and never hooked
+        norm, nothing = nn.LayerNorm(D, eps=spec.layer_norm_eps), nn.Sequential()  # that is empty, and never hooked
+        self.norm = norm if spec.final_norm else nothing
         self.head = nn.Linear(D, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -158,7 +160,8 @@ class _Attention(nn.Module):
         super().__init__()
         _, D, _, self.num_heads, _ = spec.sizes
         self.pre_norm = spec.attention_norm == "pre"
-        self.norm = nn.LayerNorm(D, eps=1e-6)
+        self.scale = spec.logit_scale
+        self.norm = nn.LayerNorm(D, eps=spec.layer_norm_eps)
         self.query = nn.Linear(D, D, bias=spec.qkv_bias)
         self.key = nn.Linear(D, D, bias=spec.qkv_bias)
         self.value = nn.Linear(D, D, bias=spec.qkv_bias)
@@ -173,7 +176,7 @@ class _Attention(nn.Module):
             layer(y).reshape(B, T, self.num_heads, -1).transpose(1, 2)  # (B, H, T, d)
             for layer in (self.query, self.key, self.value)
         )
-        weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+        weights = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1)
         attended = (self.weights_dropout(weights) @ v).transpose(1, 2).reshape(B, T, D)
         return x + self.dropout(self.proj(attended))
 
@@ -184,7 +187,7 @@ class _FeedForward(nn.Module):
     def __init__(self, spec: ViTSpec) -> None:
         super().__init__()
         _, D, _, _, mlp_dim = spec.sizes
-        self.norm = nn.LayerNorm(D, eps=1e-6)
+        self.norm = nn.LayerNorm(D, eps=spec.layer_norm_eps)
         self.net = nn.Sequential(
             nn.Linear(D, mlp_dim),
             nn.GELU(),

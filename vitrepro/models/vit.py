@@ -8,7 +8,7 @@ timm's state dict loads after one renaming, `pos_embed` to `pos_embed.table`.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from vitrepro.models.posemb import POS_EMBED, RelativePosBias
 from vitrepro.models.resnet import hybrid_stem
-from vitrepro.recipe import ViTSpec, check_grid
+from vitrepro.recipe import Activation, ViTSpec, check_grid
 
 MATMUL_TOKENS = 256  # up to here plain products train faster on a CPU, 1.7 times in bfloat16 at 65 tokens
+
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
 
 def fused_attention(device: str, tokens: int) -> bool:
@@ -26,25 +29,29 @@ def fused_attention(device: str, tokens: int) -> bool:
     return device != "cpu" or tokens > MATMUL_TOKENS
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, fused: bool) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, fused: bool, scale: float | None = None
+) -> Tensor:
     """Softmax attention of queries (B, H, Q, d) to keys and values (B, H, T, d): (B, H, Q, d).
 
     Args:
         bias: added to the logits, broadcastable to (B, H, Q, T).
         fused: by the kernel that never holds the weights, or by plain products.
+        scale: of the products of queries and keys; d^-0.5 unless given.
     """
-    if fused:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     B, H, Q, d = q.shape
+    scale = d**-0.5 if scale is None else scale
+    if fused:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
-    logits = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=d**-0.5)
+    logits = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scale)
     if bias is not None:
         logits = (logits.view(B, H, Q, -1) + bias).flatten(0, 1)
     return torch.bmm(logits.softmax(dim=-1), v).view(B, H, Q, d)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention.
+    """Multi-head self-attention among the tokens of an image, or among the images of a batch at each place.
 
     Args:
         pos_embed: gives a bias for the logits from the scaled queries, if there is one.
@@ -56,77 +63,92 @@ class Attention(nn.Module):
 
     fused: bool | None = None
 
-    def __init__(
-        self, dim: int, num_heads: int, qkv_bias: bool, dropout: float, pos_embed: RelativePosBias | None
-    ) -> None:
+    def __init__(self, spec: ViTSpec, pos_embed: RelativePosBias | None) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        _, dim, _, self.num_heads, _ = spec.sizes
+        self.scale = spec.logit_scale
+        self.across_batch = spec.attention == "batch"
+        self.qkv = nn.Linear(dim, 3 * dim, bias=spec.qkv_bias)
         self.pos_embed = pos_embed
         self.proj = nn.Linear(dim, dim)
-        self.drop = nn.Dropout(dropout)
+        self.drop = nn.Dropout(spec.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        B, T, D = x.shape
-        d = D // self.num_heads
-        q, k, v = self.qkv(x).reshape(B, T, 3, self.num_heads, d).permute(2, 0, 3, 1, 4)  # (B, H, T, d) each
-        bias = None if self.pos_embed is None else self.pos_embed(q * d**-0.5)
-        x = attend(q, k, v, bias, fused=self._fused(x)).transpose(1, 2).reshape(B, T, D)
-        return self.drop(self.proj(x))
+        qkv = self.qkv(x)
+        if self.across_batch:
+            qkv = qkv.transpose(0, 1)  # places are now what images were
+        B, T, _ = qkv.shape
+        q, k, v = qkv.reshape(B, T, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, H, T, d) each
+        bias = None if self.pos_embed is None else self.pos_embed(q * self.scale)
+        x = self._attend(q, k, v, bias).transpose(1, 2).flatten(2)  # (B, T, D)
+        x = self.drop(self.proj(x))
+        return x.transpose(0, 1) if self.across_batch else x
 
-    def of_class_token(self, x: Tensor) -> Tensor:
-        """The class token's row of `forward`, (B, 1, D), from its query alone, where there is no bias."""
+    def of_first_token(self, x: Tensor) -> Tensor:
+        """The first token's row of `forward`, (B, 1, D), from its query alone, where there is no bias."""
         B, T, D = x.shape
         H, d = self.num_heads, D // self.num_heads
         weight, bias = self.qkv.weight, self.qkv.bias
         q = F.linear(x[:, :1], weight[:D], None if bias is None else bias[:D]).reshape(B, 1, H, d).transpose(1, 2)
         kv = F.linear(x, weight[D:], None if bias is None else bias[D:])
         k, v = kv.reshape(B, T, 2, H, d).permute(2, 0, 3, 1, 4)
-        out = attend(q, k, v, fused=self._fused(x)).transpose(1, 2).reshape(B, 1, D)
+        out = self._attend(q, k, v).transpose(1, 2).reshape(B, 1, D)
         return self.drop(self.proj(out))
 
-    def _fused(self, x: Tensor) -> bool:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        fused = fused_attention(k.device.type, k.shape[2]) if self.fused is None else self.fused
         if not torch.is_grad_enabled():
-            return True  # only its backward pass is slow on a CPU
-        return fused_attention(x.device.type, x.shape[1]) if self.fused is None else self.fused
+            fused = True  # only its backward pass is slow on a CPU
+        return attend(q, k, v, bias, fused=fused, scale=self.scale)
 
 
 class Mlp(nn.Module):
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+    def __init__(self, spec: ViTSpec) -> None:
         super().__init__()
+        _, dim, _, _, hidden = spec.sizes
         self.fc1 = nn.Linear(dim, hidden)
+        self.activation = ACTIVATIONS[spec.activation]
         self.fc2 = nn.Linear(hidden, dim)
-        self.drop = nn.Dropout(dropout)
+        self.drop = nn.Dropout(spec.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+        return self.drop(self.fc2(self.drop(self.activation(self.fc1(x)))))
 
 
 class Block(nn.Module):
-    """One encoder layer, normalised before each half. Source: equations 2 and 3.
+    """One encoder layer, normalised before each half (equations 2 and 3), or after each, its residual included.
 
-    Args:
-        attention_norm: `unused` leaves norm1 out of the forward pass.
+    An `attention_norm: unused` leaves norm1 out of the forward pass.
     """
 
-    def __init__(
-        self, dim: int, mlp_dim: int, attn: Attention, dropout: float, attention_norm: Literal["pre", "unused"]
-    ) -> None:
+    def __init__(self, spec: ViTSpec, attn: Attention) -> None:
         super().__init__()
-        self.attention_norm = attention_norm
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        _, dim, _, _, _ = spec.sizes
+        self.post_norm = spec.norm == "post"
+        self.attention_norm = spec.attention_norm
+        self.norm1 = nn.LayerNorm(dim, eps=spec.layer_norm_eps)
         self.attn = attn
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, mlp_dim, dropout)
+        self.norm2 = nn.LayerNorm(dim, eps=spec.layer_norm_eps)
+        self.mlp = Mlp(spec)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x) if self.attention_norm == "pre" else x)
-        return x + self.mlp(self.norm2(x))
+        return self._rest(x, self.attn(self._attended(x)))
 
-    def of_class_token(self, x: Tensor) -> Tensor:
-        """The class token's row of `forward`, (B, 1, D)."""
-        out = x[:, :1] + self.attn.of_class_token(self.norm1(x) if self.attention_norm == "pre" else x)
-        return out + self.mlp(self.norm2(out))
+    def of_first_token(self, x: Tensor) -> Tensor:
+        """The first token's row of `forward`, (B, 1, D)."""
+        return self._rest(x[:, :1], self.attn.of_first_token(self._attended(x)))
+
+    def _attended(self, x: Tensor) -> Tensor:
+        """What attention reads."""
+        return x if self.post_norm or self.attention_norm == "unused" else self.norm1(x)
+
+    def _rest(self, x: Tensor, attention: Tensor) -> Tensor:
+        """All that follows attention, each token by itself."""
+        x = x + attention
+        if self.post_norm:
+            x = self.norm1(x)
+            return self.norm2(x + self.mlp(x))
+        return x + self.mlp(self.norm2(x))
 
 
 class AxialBlock(nn.Module):
@@ -183,14 +205,15 @@ class ViT(nn.Module):
     """Images to logits.
 
     With `pool: gap` there is no class token, and the tokens are normalised, then averaged, as in the
-    authors' code (timm does so with fc_norm=False; its default for averaging normalises afterwards).
+    authors' code (timm does so with fc_norm=False; its default for averaging normalises afterwards); with
+    `first` there is none either, and the first patch's token takes its place.
     Dropout follows every dense layer but qkv and the head, and the addition of the position embeddings.
 
     Args:
         image_size: pixels per side of the only size of image it takes.
 
     Attributes:
-        skip_unread: leave out of the last layer what no logit depends on, where logits are read off the class
+        skip_unread: leave out of the last layer what no logit depends on, where logits are read off the first
             token alone: the other tokens' queries, projections and MLP. The logits and the gradients are the same.
         narrow_tokens: under autocast, tokens between the layers are of the narrow type too; layers' statistics and
             the weights stay float32.
@@ -206,9 +229,10 @@ class ViT(nn.Module):
 
     def __init__(self, spec: ViTSpec, *, image_size: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        patch_size, D, depth, num_heads, mlp_dim = spec.sizes
+        patch_size, D, depth, num_heads, _ = spec.sizes
         grid = check_grid(spec, image_size)
         cls = spec.pool == "cls"
+        self.averages, self.reads_first_token = spec.pool == "gap", spec.reads_first_token
         Position = POS_EMBED[spec.pos_embed]
         in_attention = issubclass(Position, RelativePosBias)
 
@@ -223,17 +247,23 @@ class ViT(nn.Module):
 
         def block() -> Block:
             bias = RelativePosBias(grid, cls, D // num_heads) if in_attention else None
-            attn = Attention(D, num_heads, spec.qkv_bias, spec.dropout, bias)
-            return Block(D, mlp_dim, attn, spec.dropout, spec.attention_norm)
+            return Block(spec, Attention(spec, bias))
 
         axial = spec.attention == "axial"
         self.blocks = nn.Sequential(*(AxialBlock(block(), block()) if axial else block() for _ in range(depth)))
-        self.norm = nn.LayerNorm(D, eps=1e-6) if spec.final_norm else nn.Identity()
+        self.norm = nn.LayerNorm(D, eps=spec.layer_norm_eps) if spec.final_norm else nn.Identity()
         self.head = nn.Linear(D, num_classes)
-        self._initialise()
+        if spec.init == "paper":
+            self._initialise()
+        else:
+            self._initialise_as_torch()
+        if spec.embed_init == "unit":
+            for name, parameter in self.named_parameters():
+                if name == "cls_token" or "pos_embed" in name:
+                    nn.init.normal_(parameter)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head reads: the class token or the mean of the patches, after the last norm if any, (B, D)."""
+        """What the head reads: the first token or the mean of the patches, after the last norm if any, (B, D)."""
         x = self.patch_embed(images)
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
@@ -241,12 +271,12 @@ class ViT(nn.Module):
         if self.narrow_tokens and torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         last = self.blocks[-1]
-        if self.skip_unread and self.cls_token is not None and isinstance(last, Block) and last.attn.pos_embed is None:
-            x = last.of_class_token(self.blocks[:-1](x))
+        if self.skip_unread and self.reads_first_token and isinstance(last, Block):
+            x = last.of_first_token(self.blocks[:-1](x))
         else:
             x = self.blocks(x)
         x = self.norm(x)
-        return x.mean(dim=1) if self.cls_token is None else x[:, 0]
+        return x.mean(dim=1) if self.averages else x[:, 0]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
@@ -274,3 +304,13 @@ class ViT(nn.Module):
         assert proj.bias is not None
         for zero in (proj.bias, self.head.weight, self.head.bias):
             nn.init.zeros_(zero)
+
+    @torch.no_grad()
+    def _initialise_as_torch(self) -> None:
+        """As torch.nn makes its layers, and q, k and v as its MultiheadAttention does: Xavier's fan-out is 3D."""
+        for attn in self.blocks.modules():
+            if isinstance(attn, Attention):
+                nn.init.xavier_uniform_(attn.qkv.weight)
+                for bias in (attn.qkv.bias, attn.proj.bias):
+                    if bias is not None:
+                        nn.init.zeros_(bias)

@@ -12,7 +12,7 @@ from rich.console import Console
 from vitrepro import cost, session
 from vitrepro.budget import Clock, Pick
 from vitrepro.cost import Cost, duration
-from vitrepro.memory import Room, batch_normed, size
+from vitrepro.memory import Room, across_images, size
 from vitrepro.plan import ClaimPlan, Run, unique_runs
 from vitrepro.power import Outlook
 from vitrepro.recipe import Recipe
@@ -125,8 +125,8 @@ def _memory(run: Run, room: Room) -> Memory:
         return Memory(run, None, None, None)
     recipe = run.config
     holds = room.holds(recipe)
-    # fewer images at a time would change what batch norm computes
-    smaller = None if holds is not False or batch_normed(recipe.model) else room.micro_batch(recipe)
+    # fewer images at a time would change what is computed across them
+    smaller = None if holds is not False or across_images(recipe.model) else room.micro_batch(recipe)
     return Memory(run, room.needed(recipe), holds, smaller)
 
 
@@ -258,8 +258,8 @@ def _memory_lines(room: Room, memories: Sequence[Memory]) -> list[str]:
         what = f"{m.run.experiment}/{m.run.arm} does not fit: {size(m.nbytes)} of {available}"
         if m.micro_batch is not None:
             what += f"; micro-batch {m.micro_batch} of {train.batch_size} fits"
-        elif batch_normed(m.run.config.model):
-            what += "; its batch norm would see other batches if they were cut"
+        elif part := across_images(m.run.config.model):
+            what += f"; its {part} would see other batches if they were cut"
         else:
             what += ", not even one image at a time"
         lines.append(f"{what}.")

@@ -77,9 +77,25 @@ def model_text(model: ModelSpec) -> str:
     if isinstance(model, ViTSpec):
         patch, width, depth, heads, _ = model.sizes
         kind = "hybrid ViT" if model.hybrid else "ViT"
-        return f"{kind} {model.variant or f'depth {depth} width {width} heads {heads}'} patch {patch}{start}"
+        size = model.variant or f"depth {depth} width {width} heads {heads}"
+        return ", ".join([f"{kind} {size} patch {patch}{start}", *_departures(model)])
     assert isinstance(model, LibraryModelSpec)
     return f"{model.family} {model.name}{start}"
+
+
+def _departures(model: ViTSpec) -> list[str]:
+    """In what a ViT departs from the paper's, as attempts at it did."""
+    parts = {
+        "norms after": model.norm == "post",
+        "attention across the batch": model.attention == "batch",
+        "attention logits times root d": model.attention_scale == "inverted",
+        "read off the first patch": model.pool == "first",
+        "ReLU": model.activation == "relu",
+        f"layer norm epsilon {model.layer_norm_eps:g}": "layer_norm_eps" in model.departures,
+        "layers that start as torch's": model.init == "torch",
+        "embeddings that start at deviation 1": model.embed_init == "unit",
+    }
+    return [name for name, so in parts.items() if so]
 
 
 def _data(recipe: Recipe) -> str:
@@ -124,6 +140,7 @@ def _compute(used: Iterable[Recipe], seeds: int) -> str:
             image_size=recipe.image_size,
             channels=recipe.channels,
             num_classes=recipe.data.num_classes,
+            batch_size=recipe.train.batch_size,
         )
         if macs is None:
             return ""
