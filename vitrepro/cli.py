@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vitrepro.plan import ClaimPlan
     from vitrepro.session import Request
     from vitrepro.spec import Claim
-    from vitrepro.store import Places
+    from vitrepro.store import Places, Store
 
 SCHEMA_VERSION = 1
 DEFAULT_BUDGET = 15 * 60.0
@@ -68,8 +68,25 @@ app.add_typer(weights_app, name="weights")
 Patterns = Annotated[
     list[str], typer.Argument(metavar="CLAIM...", help="Ids, globs such as 'vit/t8-*', or a group such as quickstart.")
 ]
+
+
+def _no_export(store: Path) -> Path:
+    """Refuse to take an export for a store: it would look empty, and be written to."""
+    if (store / "export.json").is_file():
+        raise UsageError(
+            f"{store}: an export, not a store; `vitrepro report --from` and `audit --verdicts --from` read it"
+        )
+    return store
+
+
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="VITREPRO_STORE", metavar="DIR", help="Where results are kept.")
+    Path,
+    typer.Option(
+        "--store", envvar="VITREPRO_STORE", metavar="DIR", callback=_no_export, help="Where results are kept."
+    ),
+]
+FromOption = Annotated[
+    Path | None, typer.Option("--from", metavar="DIR", help="An export (`vitrepro export`), instead of a store.")
 ]
 DataOption = Annotated[
     Path | None,
@@ -503,24 +520,55 @@ def judge_command(
 
 @app.command()
 def report(
+    ctx: typer.Context,
+    patterns: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLAIM...]", help="What it is about; else all claims of the sources in the store."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write here, plots beside it; else to stdout.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    source: FromOption = None,
     claims_dir: ClaimsOption = None,
 ) -> None:
-    """Markdown report with plots, from the store alone."""
-    from vitrepro.report import markdown
-    from vitrepro.store import Store
+    """Markdown report with plots, from the store or an export alone: every verdict, and what was not checked and why.
 
-    if not store.is_dir():
-        raise UsageError(f"{store}: no such store; `vitrepro verify` makes one, --store names another")
+    The same store gives the same bytes, and so does its export.
+    """
+    from vitrepro.report import markdown
+
+    found, about = _results(ctx, store, source)
     registry = _registry(claims_dir)
-    text, judged = markdown.write(registry, Store(store), out)
+    text, judged = markdown.write(registry, found, out, patterns or about)
     if out is None:
-        typer.echo(text)
+        typer.echo(text, nl=False)
     else:
         typer.echo(f"{out}: {len(judged)} verdicts", err=True)
+    _warn_of_problems(registry)
+
+
+@app.command("export")
+def export_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, or an earlier export.")],
+    patterns: Annotated[
+        list[str] | None, typer.Argument(metavar="[CLAIM...]", help="Else all that the store holds.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    claims_dir: ClaimsOption = None,
+) -> None:
+    """Write a store as small text files, from which `report --from` and `audit --verdicts --from` judge again.
+
+    Verdicts, records, the class predicted for every test image, learning curves and errors; no weights, no images, no
+    paths of this machine.
+    """
+    from vitrepro import export
+    from vitrepro.report.selection import names
+
+    registry = _registry(claims_dir)
+    found, _ = _stored(store)
+    size = export.write(found, folder, patterns or (), names(registry, patterns) if patterns else None)
+    typer.echo(f"{folder}: {size:,} bytes", err=True)
     _warn_of_problems(registry)
 
 
@@ -540,6 +588,7 @@ def audit_command(
         ),
     ] = False,
     store: StoreOption = DEFAULT_STORE,
+    source: FromOption = None,
     claims_dir: ClaimsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -555,10 +604,12 @@ def audit_command(
     from vitrepro.report import audited, terminal
 
     if verdicts:
-        _audit_verdicts(patterns, tables, everything, store, claims_dir, as_json)
-    source = ctx.get_parameter_source("store")
-    if source is not None and source.name == "COMMANDLINE":
-        raise UsageError("--store names a store of verdicts, at which only --verdicts looks; add it, or leave --store")
+        _audit_verdicts(patterns, tables, everything, _results(ctx, store, source)[0], claims_dir, as_json)
+    if source is not None or _given(ctx, "store"):
+        option, what = ("--from", "an export") if source is not None else ("--store", "a store")
+        raise UsageError(
+            f"{option} names {what} of verdicts, at which only --verdicts looks; add it, or leave {option}"
+        )
     registry = _registry(claims_dir)
     chosen = claims.select(registry, patterns)[0] if patterns else list(registry.claims.values())
     found = audited.audited(chosen, tables or [])
@@ -573,22 +624,21 @@ def _audit_verdicts(
     patterns: list[str] | None,
     tables: list[Path] | None,
     everything: bool,
-    store: Path,
+    store: Store,
     claims_dir: list[Path] | None,
     as_json: bool,
 ) -> NoReturn:
     """`audit --verdicts`; ends with its exit code."""
     from vitrepro import claims
     from vitrepro.report import sensitive, terminal
-    from vitrepro.store import Store
 
     if tables or everything:
         other = "--table" if tables else "--all"
         raise UsageError(f"{other} looks at reported numbers and --verdicts at the verdicts of a store; give one")
     registry = _registry(claims_dir)
     chosen = {c.id for c in claims.select(registry, patterns)[0]} if patterns else None
-    found = sensitive.audited(registry, Store(store), chosen)
-    faults = Store(store).verdicts()[1]
+    found = sensitive.audited(registry, store, chosen)
+    faults = store.verdicts()[1]
     if as_json:
         _print_json(**sensitive.as_json(found), problems=[*registry.problems, *faults])
     else:
@@ -946,6 +996,30 @@ def _places(store: Path, data_dir: Path | None) -> Places:
     from vitrepro.store import Places
 
     return Places.of(store, data_dir)
+
+
+def _stored(store: Path) -> tuple[Store, tuple[str, ...]]:
+    from vitrepro.store import Store
+
+    if not store.is_dir():
+        raise UsageError(f"{store}: no such store; `vitrepro verify` makes one, --store names another")
+    return Store(store), ()
+
+
+def _results(ctx: typer.Context, store: Path, source: Path | None) -> tuple[Store, tuple[str, ...]]:
+    """The store, or the export that --from names, with the patterns of claims that it is about."""
+    if source is None:
+        return _stored(store)
+    if _given(ctx, "store"):
+        raise UsageError("--store and --from name two places to read; give one")
+    from vitrepro import export  # brings in numpy
+
+    return export.read(source)
+
+
+def _given(ctx: typer.Context, option: str) -> bool:
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _plans(

@@ -9,6 +9,7 @@
     STORE/verdicts/<claim>@<scale>.json   the latest request for a verdict, and what it came to
 
 The state of a run is read off its files and its lock, never off a flag that a dead process cannot clear.
+An export (`vitrepro.export`) is read as a store whose files are held in memory.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -34,6 +37,8 @@ from vitrepro.record import Deviation, Measured, Predictions, Record, Stored, Tr
 from vitrepro.spec import Cell, ClaimId, Reported, Scale
 
 RunState = Literal["finished", "failed", "running", "interrupted", "absent"]
+CURVE_STEPS = 200  # of a learning curve that a report draws and an export keeps
+CURVE_KEYS = ("step", "loss", "train_top1")
 
 
 class RunRef(Stored):
@@ -91,7 +96,25 @@ class VerdictEntry(Stored):
 
 @dataclass(frozen=True)
 class Store:
+    """Results on disk.
+
+    Attributes:
+        exported: name below the root -> content, of a store that was read from an export and is never written.
+    """
+
     root: Path
+    exported: Mapping[str, bytes] | None = field(default=None, repr=False)
+
+    def _read(self, path: Path) -> bytes:
+        if self.exported is None:
+            return path.read_bytes()
+        try:
+            return self.exported[path.relative_to(self.root).as_posix()]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "not in the export", str(path)) from None
+
+    def _exists(self, path: Path) -> bool:
+        return path.exists() if self.exported is None else path.relative_to(self.root).as_posix() in self.exported
 
     # --- runs
 
@@ -115,16 +138,18 @@ class Store:
 
     def state(self, run_id: str) -> RunState:
         folder = self.run_dir(run_id)
-        if (folder / "record.json").exists():
+        if self._exists(folder / "record.json"):
             return "finished"
         if self._locked(run_id):
             return "running"
-        if (folder / "error.json").exists():
+        if self._exists(folder / "error.json"):
             return "failed"
-        return "interrupted" if (folder / "config.json").exists() else "absent"
+        return "interrupted" if self._exists(folder / "config.json") else "absent"
 
     def run_ids(self) -> list[str]:
         """Every run that left anything, sorted."""
+        if self.exported is not None:
+            return sorted({name.split("/")[1] for name in self.exported if name.startswith("runs/")})
         runs = self.root / "runs"
         return sorted(p.name for p in runs.iterdir() if p.is_dir()) if runs.is_dir() else []
 
@@ -136,7 +161,7 @@ class Store:
         """
         path = self.run_dir(run_id) / "record.json"
         try:
-            record = Record.model_validate_json(path.read_bytes())
+            record = Record.model_validate_json(self._read(path))
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
@@ -164,10 +189,10 @@ class Store:
         record = record or self.record(run_id)
         try:
             try:
-                content = path.read_bytes()
+                content = self._read(path)
             except FileNotFoundError:
                 path = path.with_suffix(".npz")  # as they were stored at first
-                content = path.read_bytes()
+                content = self._read(path)
             expected = record.predictions_sha256 if record else None
             if expected is not None and hashlib.sha256(content).hexdigest() != expected:
                 raise StoreError(f"{path}: not what the run's record says was written")
@@ -193,7 +218,7 @@ class Store:
         """Why the last attempt failed, if it did."""
         path = self.run_dir(run_id) / "error.json"
         try:
-            return str(json.loads(path.read_bytes())["message"])
+            return str(json.loads(self._read(path))["message"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
@@ -238,15 +263,11 @@ class Store:
         Raises:
             StoreError: no space or no permission; what was stored before stays.
         """
-        import numpy as np
-        from safetensors.numpy import save
-
         folder = self.run_dir(record.run_id)
         with explain(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if predictions is not None:
-                kind = np.uint16 if max(a.max(initial=0) for a in vars(predictions).values()) < 2**16 else np.uint32
-                content = save({name: a.astype(kind) for name, a in vars(predictions).items()})
+                content = predictions_file(predictions)
                 write_atomic(folder / "predictions.safetensors", content)
                 record = record.model_copy(update={"predictions_sha256": hashlib.sha256(content).hexdigest()})
             write_atomic(folder / "record.json", record.model_dump_json(indent=1).encode() + b"\n")
@@ -257,14 +278,29 @@ class Store:
         """Logged steps in order; a line torn by a kill is left out, a step logged twice counts once."""
         path = self.run_dir(run_id) / "metrics.jsonl"
         steps: dict[float, dict[str, float]] = {}
-        if path.exists():
-            for line in path.read_text(errors="replace").splitlines():
+        if self._exists(path):
+            for line in self._read(path).decode(errors="replace").splitlines():
                 try:
                     row = json.loads(line)
                     steps[float(row["step"])] = row
                 except (ValueError, KeyError, TypeError):
                     continue
         return [steps[s] for s in sorted(steps)]
+
+    def short_curve(self, run_id: str) -> list[dict[str, float]]:
+        """A learning curve as it is drawn and exported: finite numbers of five digits, at most CURVE_STEPS steps.
+
+        The same for a store and its export; empty for a file that cannot be read.
+        """
+        try:
+            rows = self.curve(run_id)
+        except (OSError, ValueError, TypeError):
+            return []
+        kept = [
+            {k: float(f"{r[k]:.5g}") for k in CURVE_KEYS if isinstance(r.get(k), int | float) and math.isfinite(r[k])}
+            for r in rows
+        ]
+        return thin([r for r in kept if "step" in r and "loss" in r], CURVE_STEPS)
 
     def archive(self, run_id: str) -> None:
         """Set a run aside so that it is made anew; nothing is deleted."""
@@ -291,6 +327,8 @@ class Store:
             return False  # a read-only store has no writer
 
     def _advice(self, run_id: str) -> str:
+        if self.exported is not None:
+            return "export it again from its store"
         return f"move {self.run_dir(run_id)} away and run `vitrepro verify` again"
 
     # --- verdicts
@@ -317,19 +355,24 @@ class Store:
     def verdicts(self) -> tuple[list[VerdictEntry], list[str]]:
         """All requests for verdicts, by claim, and the faults of files that cannot be read."""
         entries, faults = [], []
-        for path in sorted((self.root / "verdicts").glob("*.json")):
+        for path in self._verdict_files():
             try:
-                entries.append(VerdictEntry.model_validate_json(path.read_bytes()))
+                entries.append(VerdictEntry.model_validate_json(self._read(path)))
             except (OSError, ValidationError) as error:
                 faults.append(f"{path}: damaged: {first_fault(error)}")
         return entries, faults
 
+    def _verdict_files(self) -> list[Path]:
+        if self.exported is not None:
+            return [self.root / name for name in sorted(self.exported) if name.startswith("verdicts/")]
+        return sorted((self.root / "verdicts").glob("*.json"))
+
     def last_outcomes(self) -> dict[str, Last]:
         """Claim id -> newest verdict, read without checking it."""
         newest: dict[str, tuple[str, Last]] = {}
-        for path in sorted((self.root / "verdicts").glob("*.json")):
+        for path in self._verdict_files():
             try:
-                entry = json.loads(path.read_bytes())
+                entry = json.loads(self._read(path))
                 last = Last(str(entry["outcome"]), str(entry["scale"]), str(entry["entry"]["fidelity"]))
                 stamp = (str(entry["judged_at"]), last)
                 newest[entry["claim_id"]] = max(stamp, newest.get(entry["claim_id"], ("", last)))
@@ -341,6 +384,15 @@ class Store:
         with explain(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def predictions_file(predictions: Predictions) -> bytes:
+    """What predictions.safetensors holds of them; the record has its hash."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    kind = np.uint16 if max(a.max(initial=0) for a in vars(predictions).values()) < 2**16 else np.uint32
+    return save({name: a.astype(kind) for name, a in vars(predictions).items()})
 
 
 def read_predictions(path: Path, content: bytes) -> Predictions:
@@ -368,6 +420,24 @@ def read_predictions(path: Path, content: bytes) -> Predictions:
     if not ids.shape == predicted.shape == labels.shape or ids.ndim != 1:
         raise StoreError(f"{path}: arrays of different length")
     return Predictions(ids, predicted, labels)
+
+
+def thin(rows: Sequence[dict[str, float]], most: int) -> list[dict[str, float]]:
+    """At most this many, evenly spread, with both ends."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]
+
+
+# two parts or more, and not of an address such as https://a/b
+_PATH = re.compile(r"(?<![\w/.:~-])(?:/(?:[\w.@+~-]+/)+|[A-Za-z]:[\\/](?:[\w.@+~ -]+[\\/])*)([\w.@+~-]+)")
+
+
+def portable(text: str, root: Path | None = None) -> str:
+    """A message as others can read it: paths below `root` as they stand there, other full paths by their last part."""
+    if root is not None:
+        text = text.replace(f"{root}{os.sep}", "")
+    return _PATH.sub(r"\1", text)
 
 
 def _wordings(old: VerdictEntry, new: VerdictEntry) -> tuple[Earlier, ...]:

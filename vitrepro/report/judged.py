@@ -16,7 +16,7 @@ from vitrepro.literal import evaluate
 from vitrepro.recipe import Recipe
 from vitrepro.record import ENGINE, AnalyticResult, Deviation, Record
 from vitrepro.spec import AnalyticArm, AnalyticExperiment, Claim, ExactExpect, LiteralExpect, Scale, TrainExperiment
-from vitrepro.store import RunRef, Store, VerdictEntry
+from vitrepro.store import RunRef, Store, VerdictEntry, portable
 from vitrepro.verdict import Measured, Outcome, Verdict
 
 
@@ -83,7 +83,8 @@ def rejudge(registry: Registry, store: Store, entries: Sequence[VerdictEntry] | 
         entries, _ = store.verdicts()
     read: dict[RunRef, Measured] = {}  # claims share runs
     for ref in {ref: None for e in entries for ref in e.runs}:
-        read[ref] = store.measured(ref)
+        m = store.measured(ref)
+        read[ref] = dataclasses.replace(m, error=portable(m.error, store.root)) if m.error else m
     return [_rejudge(registry, read, e) for e in sorted(entries, key=lambda e: (e.claim_id, e.scale))]
 
 

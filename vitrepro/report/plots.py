@@ -1,7 +1,8 @@
-"""Figures of a report, as SVG: what was found against what was expected, learning curves, training sizes.
+"""Figures of a report, as SVG: reported against measured, findings, learning curves, training sizes.
 
-matplotlib is an extra and imported inside the functions. The same store gives the same bytes: fixed salt
-for the ids inside the SVG, no date, matplotlib's own defaults instead of the user's.
+They are as wide as a phone, where they are read without zooming. matplotlib is an extra and imported inside the
+functions. The same store gives the same bytes with the same matplotlib, which the file names: fixed salt for the ids
+inside the SVG, no date, matplotlib's own defaults instead of the user's.
 """
 
 from __future__ import annotations
@@ -11,25 +12,24 @@ import io
 import math
 import re
 import textwrap
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from vitrepro.record import Record, TrainResult
 from vitrepro.report.judged import Judged
-from vitrepro.spec import ExactExpect, ValueExpect, content_hash
+from vitrepro.report.sizes import Sizes
+from vitrepro.rules import printed_sd
+from vitrepro.spec import Cell, ExactExpect, ValueExpect
 from vitrepro.stats import Interval
-from vitrepro.store import Store, explain, write_atomic
+from vitrepro.store import Store, explain, thin, write_atomic
 from vitrepro.verdict import Finding, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 640 / 96  # inches; 640 px as browsers show it
+WIDTH = 440 / 96  # inches; 440 px as browsers show it, little more than a phone has
+LETTERS = 66  # of a line of text that is as wide as a figure
 MOST_ROWS = 40
 CURVE_POINTS = 1_800  # of all lines of a panel together, which keeps a figure small
 
@@ -45,11 +45,15 @@ MARKS: dict[Outcome, tuple[str, str]] = {  # marker, colour
 ACCEPTED = "#D8E8F3"
 
 
-def write_plots(judged: Sequence[Judged], store: Store, folder: Path) -> dict[str, list[Path]]:
-    """Draw what each verdict rests on; a verdict without findings or trained runs gets no figure.
+def write_plots(
+    judged: Sequence[Judged], store: Store, folder: Path, sizes: Mapping[str, Sizes] | None = None
+) -> dict[str, list[Path]]:
+    """Draw what each verdict rests on, each source's numbers, and experiments over training sizes.
+
+    A verdict without findings or trained runs gets no figure.
 
     Returns:
-        `Judged.key` -> its figures, in the order to show them.
+        `Judged.key`, `source_key` or `sizes_key` -> its figures, in the order to show them.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -57,22 +61,36 @@ def write_plots(judged: Sequence[Judged], store: Store, folder: Path) -> dict[st
     """
     import matplotlib  # noqa: F401  # absent is said even where there is nothing to draw
 
-    written: dict[str, list[Path]] = {}
+    made: dict[str, dict[str, bytes | None]] = {}
+    for paper in dict.fromkeys(j.claim.source.paper for j in judged if j.claim):
+        made[source_key(paper)] = {"reported": reported_figure(judged, paper)}
+    for name, found in (sizes or {}).items():
+        made[sizes_key(name)] = {"sizes": sizes_figure(found)}
     for j in judged:
-        figures = {"findings": findings_figure(j), "sizes": sizes_figure(j), "curves": curves_figure(j, store)}
+        made[j.key] = {"findings": findings_figure(j), "curves": curves_figure(j, store)}
+    written: dict[str, list[Path]] = {}
+    for key, figures in made.items():
         for name, svg in figures.items():
             if svg is not None:
-                path = folder / f"{_file_name(j.key)}--{name}.svg"
+                path = folder / f"{_file_name(key)}--{name}.svg"
                 with explain(folder):
                     folder.mkdir(parents=True, exist_ok=True)
                     write_atomic(path, svg)
-                written.setdefault(j.key, []).append(path)
+                written.setdefault(key, []).append(path)
     return written
+
+
+def source_key(paper: str) -> str:
+    return f"source {paper}"
+
+
+def sizes_key(experiment: str) -> str:
+    return f"experiment {experiment}"
 
 
 def _file_name(key: str) -> str:
     """Safe on every system; a stored claim id is only text."""
-    return re.sub(r"[^a-z0-9._-]+", "--", key)[:150].strip(".-") or "claim"
+    return re.sub(r"[^a-z0-9._-]+", "--", key.lower())[:150].strip(".-") or "claim"
 
 
 @contextlib.contextmanager
@@ -102,10 +120,119 @@ def _style() -> Iterator[None]:
 
 
 def _svg(figure: Figure) -> bytes:
+    import matplotlib
+
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": f"matplotlib {matplotlib.__version__}"})
     # paths come with six decimals of a point, which is most of a file
     return re.sub(rb' d="[^"]*"', lambda path: re.sub(rb"(\.\d\d)\d+", rb"\1", path[0]), file.getvalue())
+
+
+# --- reported against measured ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Number:
+    """A reported accuracy and what was measured for it, in percent.
+
+    Attributes:
+        interval: of ours, 95%.
+        sd: printed with the reported number, at least half its last digit.
+    """
+
+    label: str
+    outcome: Outcome
+    reported: float
+    sd: float | None
+    measured: float
+    interval: Interval | None
+
+
+def numbers(judged: Sequence[Judged], paper: str) -> list[Number]:
+    """Every accuracy that a source reports and that was measured, in the order of the verdicts."""
+    made = []
+    for j in judged:
+        if j.claim is None or j.claim.source.paper != paper or j.verdict is None or j.claim.reported is None:
+            continue
+        for f in j.verdict.findings:
+            if f.form in ("value", "count") and f.reported is not None:
+                cell = j.claim.reported.cells.get(f.label, Cell(value=f.reported))
+                short = j.name.partition("/")[2] + (f" / {f.label}" if len(j.verdict.findings) > 1 else "")
+                made.append(Number(short, f.outcome, f.reported, printed_sd(cell), f.measured, f.interval))
+    return made
+
+
+def reported_figure(judged: Sequence[Judged], paper: str) -> bytes | None:
+    """Every accuracy of a source beside ours, on one axis of percent."""
+    every = numbers(judged, paper)
+    if not every:
+        return None
+    from matplotlib.lines import Line2D
+
+    shown = every[:MOST_ROWS]
+    edges = [
+        v for n in shown for v in (n.reported, n.measured, *((n.interval.low, n.interval.high) if n.interval else ()))
+    ]
+    room = 0.06 * (max(edges) - min(edges)) or 1.0
+    kept = f"{len(shown)} of {len(every)} numbers" if len(shown) < len(every) else ""
+    texts = [(n.label, f"{n.reported:g} / {n.measured:.2f}") for n in shown]
+    with _style():
+        figure, ax = _rows(texts, (max(0.0, min(edges) - room), min(100.0, max(edges) + room)), kept)
+        for y, n in enumerate(shown):
+            if n.sd:
+                ax.plot([n.reported - n.sd, n.reported + n.sd], [y, y], color="#000000", linewidth=0.8, zorder=2)
+            ax.plot(n.reported, y, marker="|", color="#000000", markersize=11, markeredgewidth=1.6, zorder=4)
+            marker, color = MARKS[n.outcome]
+            if n.interval:
+                ax.plot([n.interval.low, n.interval.high], [y, y], color=color, linewidth=1.8, zorder=3)
+            ax.plot(n.measured, y, marker=marker, color=color, markersize=5.5, linestyle="none", zorder=5)
+        ax.set_xlabel("test accuracy, % (at the right: reported / ours, with 95% interval)")
+        handles: list[Any] = [
+            Line2D(
+                [],
+                [],
+                marker="|",
+                color="#000000",
+                markersize=9,
+                markeredgewidth=1.6,
+                linestyle="none",
+                label="reported",
+            )
+        ]
+        _legend(figure, [*handles, *_outcomes(dict.fromkeys(n.outcome for n in shown))])
+        return _svg(figure)
+
+
+def _rows(texts: Sequence[tuple[str, str]], limits: tuple[float, float], title: str) -> tuple[Figure, Any]:
+    """A figure with a row for each label, written above the row with its numbers at the right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 0.95 + 0.42 * len(texts) + (0.2 if title else 0)), layout="constrained")
+    ax = figure.add_subplot()
+    for y, (label, numbers) in enumerate(texts):
+        room = LETTERS - 4 - len(numbers)
+        short = label if len(label) <= room else label[: room // 2 - 1] + "…" + label[-(room // 2 - 1) :]
+        at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7.5, "annotation_clip": False}
+        ax.annotate(short, (0.0, y - 0.47), ha="left", **at)
+        ax.annotate(numbers, (1.0, y - 0.47), ha="right", **at)
+    ax.set_xlim(*limits)
+    ax.set_ylim(len(texts) - 0.6, -0.75)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.locator_params(axis="x", nbins=6)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return figure, ax
+
+
+def _outcomes(outcomes: Mapping[Outcome, None]) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    return [Line2D([], [], marker=MARKS[o][0], color=MARKS[o][1], linestyle="none", label=o.value) for o in outcomes]
+
+
+def _legend(figure: Figure, handles: Sequence[Any]) -> None:
+    figure.legend(handles=handles, loc="outside lower left", ncols=4, handletextpad=0.4, columnspacing=1.2)
 
 
 # --- findings -----------------------------------------------------------------------------------
@@ -171,45 +298,27 @@ def findings_figure(judged: Judged) -> bytes | None:
     every = points(judged)
     if not every:
         return None
-    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     # what did not pass comes first where not all fit; in the file's order again once chosen
     chosen = sorted(sorted(range(len(every)), key=lambda i: every[i].outcome is Outcome.PASS)[:MOST_ROWS])
     shown = [every[i] for i in chosen]
-    labels = [_wrapped(p.label) for p in shown]
-    heights = [max(1.0, 0.62 * (1 + label.count("\n"))) for label in labels]
-    centres = np.cumsum(heights) - np.array(heights) / 2
     low, high = _limits(shown)
+    total = len(judged.verdict.findings) if judged.verdict else 0
+    kept = f"{len(shown)} of {total} findings" if len(shown) < total else ""
     with _style():
-        figure = Figure(figsize=(WIDTH, 1.25 + 0.27 * sum(heights)), layout="constrained")
-        ax = figure.add_subplot()
-        for p, y, height in zip(shown, centres, heights, strict=True):
+        figure, ax = _rows([(p.label, p.text) for p in shown], (low, high), kept)
+        for y, p in enumerate(shown):
             left, right = max(p.accept_low, low), min(p.accept_high, high)
-            ax.barh(y, max(right - left, (high - low) / 300), height * 0.86, left, color=ACCEPTED, linewidth=0)
+            ax.barh(y, max(right - left, (high - low) / 300), 0.5, left, color=ACCEPTED, linewidth=0)
             marker, color = MARKS[p.outcome]
-            ax.plot([p.low, p.high], [y, y], color=color, linewidth=1.6, zorder=3)
+            ax.plot([p.low, p.high], [y, y], color=color, linewidth=1.8, zorder=3)
             ax.plot(p.x, y, marker=marker, color=color, markersize=5.5, linestyle="none", zorder=4)
-            ax.annotate(
-                p.text, (1.015, y), xycoords=("axes fraction", "data"), va="center", fontsize=7.5, annotation_clip=False
-            )
         ax.axvline(0, color="#555555", linewidth=0.8, zorder=2)
-        ax.set_xlim(low, high)
-        ax.set_ylim(sum(heights), 0)
-        ax.set_yticks(centres, labels)
-        ax.tick_params(axis="y", length=0)
-        ax.set_xlabel("\n".join(textwrap.wrap(_axis_label(judged), 80)))
-        total = len(judged.verdict.findings) if judged.verdict else 0
-        kept = "" if len(shown) == total else f": {len(shown)} of {total} findings"
-        figure.suptitle(judged.name + kept, x=0.01, ha="left", fontsize=9)
-        _outcome_legend(figure, dict.fromkeys(p.outcome for p in shown))
+        ax.set_xlabel("\n".join(textwrap.wrap(_axis_label(judged), LETTERS)))
+        outcomes = _outcomes(dict.fromkeys(p.outcome for p in shown))
+        _legend(figure, [Patch(color=ACCEPTED, label="accepted region"), *outcomes])
         return _svg(figure)
-
-
-def _wrapped(label: str) -> str:
-    """A label in lines of 34 letters, broken at its minus signs where it has any."""
-    if len(label) <= 34:
-        return label
-    return "\n".join(line for side in re.split(r"(?<= -) ", label) for line in textwrap.wrap(side, 34))
 
 
 def _limits(shown: Sequence[Point]) -> tuple[float, float]:
@@ -232,23 +341,12 @@ def _axis_label(judged: Judged) -> str:
             return f"difference, points of top-1, with its {level}% interval"
 
 
-def _outcome_legend(figure: Figure, outcomes: Mapping[Outcome, None]) -> None:
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    handles: list[Any] = [Patch(color=ACCEPTED, label="accepted region")]
-    for outcome in outcomes:
-        marker, color = MARKS[outcome]
-        handles.append(Line2D([], [], marker=marker, color=color, linestyle="none", label=outcome.value))
-    figure.legend(handles=handles, loc="outside lower left", ncols=5, handletextpad=0.5)
-
-
 # --- learning curves ----------------------------------------------------------------------------
 
 
 def curves_figure(judged: Judged, store: Store) -> bytes | None:
     """Loss and training accuracy against the step: a colour per arm, a line per seed."""
-    lines = [(m.arm, _curve(store, m.run_id)) for m in judged.measured]
+    lines = [(m.arm, store.short_curve(m.run_id)) for m in judged.measured]
     lines = [(arm, rows) for arm, rows in lines if len(rows) >= 2]
     if not lines:
         return None
@@ -261,41 +359,23 @@ def curves_figure(judged: Judged, store: Store) -> bytes | None:
     each = max(12, CURVE_POINTS // len(lines))
     with _style():
         legend_rows = math.ceil(len(looks) / _columns(looks))
-        figure = Figure(figsize=(WIDTH, 2.7 + 0.19 * legend_rows), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        figure = Figure(figsize=(WIDTH, 0.5 + 1.75 * len(panels) + 0.19 * legend_rows), layout="constrained")
+        axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
         for ax, (key, label) in zip(axes, panels, strict=True):
             for arm, rows in lines:
-                kept = [(r["step"], r[key]) for r in _thin(rows, each) if key in r]
+                kept = [(r["step"], r[key]) for r in thin(rows, each) if key in r]
                 if kept:
                     x, y = zip(*kept, strict=True)
                     color, style = looks[arm]
                     ax.plot(x, y, color=color, linestyle=style, linewidth=0.9, alpha=0.8)
-            ax.set_xlabel("step")
             ax.set_title(label)
             ax.grid(axis="y", color="#E6E6E6", linewidth=0.6)
             ax.locator_params(axis="x", nbins=5)
             if key == "loss":
                 ax.set_ylim(bottom=0)
-        figure.suptitle(judged.name, x=0.01, ha="left", fontsize=9)
+        axes[-1].set_xlabel("step")
         _arm_legend(figure, looks)
         return _svg(figure)
-
-
-def _curve(store: Store, run_id: str) -> list[dict[str, float]]:
-    """Finite numbers of a learning curve; none of a file that cannot be read."""
-    try:
-        rows = store.curve(run_id)
-    except (OSError, ValueError, TypeError):
-        return []
-    kept = [{k: float(v) for k, v in r.items() if isinstance(v, int | float) and math.isfinite(v)} for r in rows]
-    return [r for r in kept if "step" in r and "loss" in r]
-
-
-def _thin(rows: Sequence[dict[str, float]], most: int) -> list[dict[str, float]]:
-    """At most this many, evenly spread, with both ends."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[i] for i in np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def _looks(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
@@ -311,8 +391,8 @@ def _looks(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
 
 
 def _columns(looks: Mapping[str, Any]) -> int:
-    """As many legend columns as 640 px hold."""
-    return max(1, min(5, len(looks), 95 // (max(len(name) for name in looks) + 7)))
+    """As many legend columns as fit side by side."""
+    return max(1, min(5, len(looks), LETTERS // (max(len(name) for name in looks) + 7)))
 
 
 def _arm_legend(figure: Figure, looks: Mapping[str, tuple[str, Any]]) -> None:
@@ -325,80 +405,49 @@ def _arm_legend(figure: Figure, looks: Mapping[str, tuple[str, Any]]) -> None:
 # --- training sizes -----------------------------------------------------------------------------
 
 
-def sizes_figure(judged: Judged) -> bytes | None:
-    """Test accuracy against the number of training images: a line per model, a point per seed."""
-    lines = size_lines(judged)
-    if not lines:
-        return None
+def sizes_figure(sizes: Sizes) -> bytes:
+    """Test accuracy against the number of training images: mean and interval of each line, and every seed.
+
+    The sizes between which the intervals show that two lines cross are shaded.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    looks = _looks(list(lines))
-    sizes = sorted({size for line in lines.values() for size in line})
+    looks = _looks(list(sizes.lines))
     with _style():
-        figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+        legend_rows = math.ceil(len(looks) / _columns(looks))
+        figure = Figure(figsize=(WIDTH, 3.0 + 0.19 * legend_rows), layout="constrained")
         ax = figure.add_subplot()
-        for name, line in lines.items():
-            color, style = looks[name]
-            xs = sorted(line)
-            ax.plot(xs, [float(np.mean(line[x])) for x in xs], color=color, linestyle=style, linewidth=1.4)
-            seeds = [(x, y) for x in xs for y in line[x]]
-            ax.plot(*zip(*seeds, strict=True), "o", color=color, markersize=4, alpha=0.55, markeredgewidth=0)
+        for i, (line, points) in enumerate(sizes.lines.items()):
+            color, style = looks[line]
+            beside = 1 + 0.025 * (i - (len(sizes.lines) - 1) / 2)  # or intervals hide one another
+            xs = [p.size * beside for p in points]
+            ax.plot(xs, [p.mean for p in points], color=color, linestyle=style, linewidth=1.3)
+            for x, p in zip(xs, points, strict=True):
+                ax.plot([x, x], [p.interval.low, p.interval.high], color=color, linewidth=1.6, zorder=3)
+                dots = {"color": color, "markersize": 3.6, "alpha": 0.55, "markeredgewidth": 0}
+                ax.plot([x] * len(p.accuracies), p.accuracies, "o", **dots)
+        for before, after in dict.fromkeys(c for pair in sizes.pairs for c in pair.crossings):
+            ax.axvspan(before, after, color="#F2E8C9", zorder=0)
+            ax.annotate("cross", (math.sqrt(before * after), 0.01), xycoords=("data", "axes fraction"), ha="center")
         ax.set_xscale("log")
-        ax.set_xticks(_apart(sizes), [f"{s:,}" for s in _apart(sizes)])
+        ax.set_xticks(_apart(sizes.sizes), [f"{s:,}" for s in _apart(sizes.sizes)])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel("training images (log scale)")
-        ax.set_title("test accuracy, %: mean (line) and each seed (points)")
+        ax.set_title("test accuracy, %: mean, 95% interval, each seed")
         ax.grid(axis="y", color="#E6E6E6", linewidth=0.6)
-        figure.suptitle(judged.name, x=0.01, ha="left", fontsize=9)
         _arm_legend(figure, looks)
         return _svg(figure)
 
 
 def _apart(sizes: Sequence[int]) -> list[int]:
-    """Sizes whose labels do not touch on a log axis of 640 px."""
+    """Sizes whose labels do not touch on a log axis."""
     if len(sizes) < 2:
         return list(sizes)
-    gap = (math.log(sizes[-1]) - math.log(sizes[0])) / 11
+    gap = (math.log(sizes[-1]) - math.log(sizes[0])) / 9
     kept = [sizes[0]]
     for size in sizes[1:]:
         if math.log(size) - math.log(kept[-1]) >= gap:
             kept.append(size)
     return kept
-
-
-def size_lines(judged: Judged) -> dict[str, dict[int, list[float]]]:
-    """Name of a model -> training images -> accuracy of each seed, for recipes that differ in nothing else.
-
-    How long training takes may differ with the size, since an experiment may fix epochs or steps.
-    """
-    groups: dict[str, list[tuple[str, int, float]]] = defaultdict(list)
-    for m in judged.measured:
-        if m.record is not None and isinstance(m.record.result, TrainResult):
-            result = m.record.result
-            groups[_without_size(m.record)].append((m.arm, result.train_images, 100 * result.correct / result.n))
-    lines: dict[str, dict[int, list[float]]] = {}
-    for members in groups.values():
-        if len({size for _, size, _ in members}) >= 2:
-            line: dict[int, list[float]] = defaultdict(list)
-            for _, size, accuracy in members:
-                line[size].append(accuracy)
-            arms = list(dict.fromkeys(arm for arm, _, _ in members))
-            name = _shared_words(arms)
-            lines[name if name and name not in lines else " / ".join(arms)] = dict(line)
-    return lines
-
-
-def _without_size(record: Record) -> str:
-    config = record.config
-    rest = {k: v for k, v in config.items() if k not in ("data", "train")}
-    data = {k: v for k, v in config.get("data", {}).items() if k != "train_images"}
-    train = {k: v for k, v in config.get("train", {}).items() if k not in ("steps", "epochs", "warmup_steps")}
-    return content_hash([rest, data, train])
-
-
-def _shared_words(arms: Sequence[str]) -> str:
-    """`vit` of `vit-n100` and `vit-n1000`: what the names of a model's arms have in common."""
-    words = [arm.split("-") for arm in arms]
-    return "-".join(w for w in words[0] if all(w in others for others in words))

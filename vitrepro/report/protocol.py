@@ -65,7 +65,7 @@ def used_protocol(registry: Registry, entry: Scale) -> dict[str, str]:
         "length": _joined(_length(r) for r in used_recipes),
         "augmentation": _joined(_augmentation(r) for r in used_recipes),
         "seeds": f"{len(experiment.seeds)} seeds, {len(arms)} arms",
-        "compute": _compute(used_recipes, len(experiment.seeds)),
+        "compute": compute(used_recipes, len(experiment.seeds)),
     }
 
 
@@ -132,7 +132,8 @@ def _augmentation(recipe: Recipe) -> str:
     return ", ".join(name for name, on in parts.items() if on) or "none"
 
 
-def _compute(used: Iterable[Recipe], seeds: int) -> str:
+def compute(used: Iterable[Recipe], seeds: int) -> str:
+    """Training of every arm from every seed, by formula; empty where a model has none."""
     total = 0.0
     for recipe in used:
         macs = forward_macs(
