@@ -62,7 +62,8 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
         batch = recipe.train.batch_size
         keys = {"global": patches**2 + (model.pool == "cls"), "axial": patches, "batch": batch}[model.attention]
         fused = fused_attention(kind, keys) if fast else True
-        skip = fast and model.reads_first_token
+        one_place = model.reads_one_place and model.hybrid is None
+        skip = fast and (model.reads_first_token or one_place)
         narrow = fast and kind == "cpu" and precision == "bf16"
         as_product = fast and kind == "cpu" and model.hybrid is None
         if fused:
@@ -73,7 +74,8 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
                 "the fused kernel in evaluation"
             )
         token = "class token" if model.pool == "cls" else "first patch"
-        reasons["last layer"] = f"of the {token} alone: no logit depends on the others" if skip else "of every token"
+        layers = "every layer" if one_place else "last layer"
+        reasons[layers] = f"of the {token} alone: no logit depends on the others" if skip else "of every token"
         if model.attention == "batch":
             reasons["predictions"] = (
                 f"of {batch} images together, on all of which each depends: attention is across them"

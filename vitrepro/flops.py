@@ -39,10 +39,16 @@ def executed_macs(
         ValueError: the patches of a ViT do not cover the image.
     """
     macs = forward_macs(spec, image_size=image_size, channels=channels, num_classes=num_classes, batch_size=batch_size)
-    if macs is None or not isinstance(spec, ViTSpec) or not spec.reads_first_token:
+    if macs is None or not isinstance(spec, ViTSpec):
         return macs
-    _, D, _, _, mlp_dim = spec.sizes
+    patch_size, D, depth, _, mlp_dim = spec.sizes
     T = check_grid(spec, image_size) ** 2 + (spec.pool == "cls")
+    if spec.reads_one_place and spec.hybrid is None:  # every layer of one token, and without class token one patch
+        layer = 4 * D * D + 2 * D * mlp_dim + 2 * batch_size * D
+        patch = 0 if spec.pool == "cls" else patch_size**2 * channels * D
+        return macs - (T - 1) * (depth * layer + patch)
+    if not spec.reads_first_token:
+        return macs
     skipped = (T - 1) * (2 * D * D + 2 * D * mlp_dim)  # queries and proj; fc1 and fc2
     skipped += 2 * (T - 1) * T * D  # queries with keys; weights with values
     return macs - skipped

@@ -116,6 +116,10 @@ def _vit(
     G = check_grid(spec, image_size)
     N = G**2
     T = N + 1 if spec.pool == "cls" else N
+    pixels = image_size**2
+    if fast and spec.reads_one_place and spec.hybrid is None:  # `skip_unread`: of no other token
+        T = 1
+        pixels = pixels if spec.pool == "cls" else spec.sizes[0] ** 2
     keys = {"global": T, "axial": G, "batch": batch_size}[spec.attention]
     plain = fast and kind == "cpu" and keys <= PLAIN_TOKENS
     added_wide = spec.pool == "cls" or spec.pos_embed.startswith("learned")  # a float32 parameter, to all tokens
@@ -139,7 +143,7 @@ def _vit(
 
     alone = fast and spec.reads_first_token  # `skip_unread`: of the last layer, the first token alone
     stem = _body(spec)
-    made = stem.kept(image_size, channels, narrow, kind) if stem else [narrow * channels * image_size**2]
+    made = stem.kept(image_size, channels, narrow, kind) if stem else [narrow * channels * pixels]
     made += [mask * T * D] if spec.dropout else []
     made += block(T) * (_blocks(spec) - 1) + block(1 if alone else T)
     read = 1 if alone else T

@@ -324,6 +324,11 @@ class ViTSpec(Strict):
         return (embed_dim // num_heads) ** (-0.5 if self.attention_scale == "normal" else 0.5)
 
     @property
+    def reads_one_place(self) -> bool:
+        """Whether logits are read off the first token, and no layer brings it anything of an image's other tokens."""
+        return self.pool != "gap" and self.attention == "batch"
+
+    @property
     def reads_first_token(self) -> bool:
         """Whether logits are read off the first token and no other token's last query, projection or MLP matters."""
         return self.pool != "gap" and self.attention == "global" and self.pos_embed != "relative"

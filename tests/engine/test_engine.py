@@ -70,8 +70,7 @@ def test_tokens_are_narrow_on_a_cpu_with_bfloat16_only(device: str, precision: A
         ({"pos_embed": "relative"}, False),
         ({"pool": "gap", "attention": "axial"}, False),
         ({"pool": "first"}, True),
-        ({"attention": "batch"}, False),
-        ({"pool": "first", "attention": "batch"}, False),
+        ({"pool": "gap", "attention": "batch"}, False),
     ],
 )
 def test_the_last_layer_is_cut_short_only_where_logits_come_from_the_first_token(
@@ -81,6 +80,17 @@ def test_the_last_layer_is_cut_short_only_where_logits_come_from_the_first_token
     assert chosen.skip_unread is skip
     token = "first patch" if model.get("pool") == "first" else "class token"
     assert (f"of the {token} alone" in chosen.told["last layer"]) is skip
+
+
+@pytest.mark.parametrize(("pool", "token"), [("cls", "class token"), ("first", "first patch")])
+def test_every_layer_is_cut_short_where_no_layer_brings_the_read_token_anything_of_the_others(
+    pool: str, token: str
+) -> None:
+    model = VIT | {"attention": "batch", "pool": pool}
+    chosen = choose(recipe(model), "cpu", "fp32")
+    assert chosen.skip_unread
+    assert chosen.told["every layer"] == f"of the {token} alone: no logit depends on the others"
+    assert not choose(recipe(model, engine="plain"), "cpu", "fp32").skip_unread
 
 
 def test_nothing_is_compiled_on_a_cpu_or_where_the_same_bits_are_asked_for() -> None:

@@ -171,6 +171,9 @@ def test_a_model_uses_the_kernel_that_it_is_told(kernel: bool | None, monkeypatc
         {"norm": "post", "activation": "relu"},
         {"pool": "first"},
         {"attention_scale": "inverted"},
+        {"pool": "first", "attention": "batch"},
+        {"pool": "cls", "attention": "batch", "norm": "post"},
+        {"pool": "first", "attention": "batch", "pos_embed": "learned_2d"},
     ],
 )
 def test_skipping_what_no_logit_depends_on_changes_neither_logits_nor_gradients(settings: dict[str, Any]) -> None:
@@ -194,7 +197,7 @@ def test_skipping_what_no_logit_depends_on_changes_neither_logits_nor_gradients(
         {"pool": "gap"},
         {"pool": "gap", "attention": "axial"},
         {"pool": "first", "attention": "axial"},
-        {"pool": "first", "attention": "batch"},
+        {"pool": "gap", "attention": "batch"},
         {"pos_embed": "relative"},
     ],
 )
@@ -208,6 +211,18 @@ def test_where_logits_depend_on_every_token_or_the_bias_of_positions_nothing_is_
     model = small(**settings)
     model.skip_unread = True
     assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 10)
+
+
+def test_where_attention_is_across_the_batch_the_read_token_is_the_only_one_made() -> None:
+    tokens: list[int] = []
+    for pool in ("first", "cls"):
+        model = small(pool=pool, attention="batch", depth=2)
+        for block in model.blocks:
+            block.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs[0].shape[1]))
+        for skip in (False, True):
+            model.skip_unread = skip
+            model(torch.zeros(2, 3, 16, 16))
+    assert tokens == [16, 16, 1, 1, 17, 17, 1, 1]
 
 
 def test_tokens_are_narrow_only_where_told_and_only_under_autocast() -> None:

@@ -191,6 +191,11 @@ class PatchEmbed(nn.Module):
         self.backbone = backbone
         self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
 
+    def first(self, images: Tensor) -> Tensor:
+        """The first patch of images, where there is no backbone."""
+        height, width = self.proj.kernel_size
+        return images[:, :, :height, :width]
+
     def forward(self, images: Tensor) -> Tensor:
         if self.as_product and self.backbone is None:
             B, C, height, width = images.shape
@@ -214,7 +219,8 @@ class ViT(nn.Module):
 
     Attributes:
         skip_unread: leave out of the last layer what no logit depends on, where logits are read off the first
-            token alone: the other tokens' queries, projections and MLP. The logits and the gradients are the same.
+            token alone: the other tokens' queries, projections and MLP; all of the other tokens, where attention goes
+            across the batch. The logits and the gradients are the same.
         narrow_tokens: under autocast, tokens between the layers are of the narrow type too; layers' statistics and
             the weights stay float32.
 
@@ -233,6 +239,7 @@ class ViT(nn.Module):
         grid = check_grid(spec, image_size)
         cls = spec.pool == "cls"
         self.averages, self.reads_first_token = spec.pool == "gap", spec.reads_first_token
+        self.reads_one_place = spec.reads_one_place and spec.hybrid is None
         Position = POS_EMBED[spec.pos_embed]
         in_attention = issubclass(Position, RelativePosBias)
 
@@ -264,9 +271,12 @@ class ViT(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What the head reads: the first token or the mean of the patches, after the last norm if any, (B, D)."""
-        x = self.patch_embed(images)
-        if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        one_place = self.skip_unread and self.reads_one_place
+        if self.cls_token is None:
+            x = self.patch_embed(self.patch_embed.first(images) if one_place else images)
+        else:
+            x = torch.cat([self.cls_token.expand(len(images), -1, -1), self.patch_embed(images)], dim=1)
+            x = x[:, :1] if one_place else x
         x = self.pos_drop(self.pos_embed(x))
         if self.narrow_tokens and torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
