@@ -80,9 +80,10 @@ class Attention(nn.Module):
         B, T, _ = qkv.shape
         q, k, v = qkv.reshape(B, T, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, H, T, d) each
         bias = None if self.pos_embed is None else self.pos_embed(q * self.scale)
-        x = self._attend(q, k, v, bias).transpose(1, 2).flatten(2)  # (B, T, D)
-        x = self.drop(self.proj(x))
-        return x.transpose(0, 1) if self.across_batch else x
+        x = self._attend(q, k, v, bias).transpose(1, 2)  # (B, T, H, d)
+        if self.across_batch:
+            x = x.transpose(0, 1)  # back
+        return self.drop(self.proj(x.flatten(2)))
 
     def of_first_token(self, x: Tensor) -> Tensor:
         """The first token's row of `forward`, (B, 1, D), from its query alone, where there is no bias."""
