@@ -33,6 +33,7 @@ from vitrepro.spec import (
     ScaleName,
     Scales,
     TrainExperiment,
+    ValueExpect,
 )
 
 TRAINED = """\
@@ -494,7 +495,7 @@ def test_an_expectation_that_nothing_tells_the_form_of_is_a_fault(kind: str, exp
     [
         ("{greater: large, thn: small}", ["than: is missing", "thn: unknown key; did you mean 'than'"]),
         ("{greater: large, than: smal}", ["models has no arm 'smal'; did you mean 'small'"]),
-        ("{greater: large, than: small, by: -60}", ["by: -60: input should be greater than -50"]),
+        ("{greater: large, than: small, by: -60}", ["by: -60: of accuracies it should be greater than -50"]),
         ("{arm: large, metrc: attention_low_max, above: 1}",
          ["metric: is missing", "metrc: unknown key; did you mean 'metric'"]),
         ("{arm: lrge, metric: attention_low_max, above: 1}", ["models has no arm 'lrge'; did you mean 'large'"]),
@@ -1125,3 +1126,111 @@ def test_a_count_that_nothing_can_miss_is_refused(value: int, check: str, messag
         }
     ).problems
     assert message in problem
+
+
+# --- measures of training runs ------------------------------------------------------------------
+
+ALONG = """\
+id: along
+type: train
+title: looked at after every epoch
+base:
+  data: {name: digits, dev_fraction: 0.1}
+  train: {epochs: 3, batch_size: 9, lr: 1e-3, evaluate_epochs: [dev, test], keep: best-on-test}
+  measures: [overconfidence]
+factors:
+  patch:
+    patch-4: {model: {family: vit, patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2}}
+    patch-2: {model: {family: vit, patch_size: 2, embed_dim: 16, depth: 2, num_heads: 2}}
+seeds: [0, 1, 2]
+"""
+LOSSES = """\
+id: paper/losses
+source: {paper: "arxiv:1", where: Table 5}
+kind: value
+statement: The sums of the losses of each epoch are those printed.
+reported: {unit: "loss in nats; % top-1", cells: {epoch-1: 120.5, epoch-3: 40.25, dev: 91.5, sure: 3.0}}
+scales:
+  quick:
+    experiment: along
+    fidelity: exact
+    expect:
+      cells:
+        epoch-1: {arm: patch-4, metric: train_loss_sum_epoch_1, margin: 12.5}
+        epoch-3: {arm: patch-4, metric: train_loss_sum_epoch_3, margin: 60}
+        dev: {arm: patch-4, metric: dev_top1_epoch_3, margin: 2, direction: at_least}
+        sure: {arm: patch-2, metric: overconfidence, margin: 1}
+"""
+GAPS = """\
+id: paper/gaps
+source: {paper: "arxiv:1", where: Figure 5}
+kind: ordering
+statement: Smaller patches learn faster, and the choice of the epoch flatters.
+scales:
+  quick:
+    experiment: along
+    fidelity: exact
+    expect:
+      all:
+        - {greater: patch-4, than: patch-2, metric: train_loss_epoch_1, by: 0.1}
+        - {greater: patch-2, than: patch-4, metric: train_loss_sum_epoch_1, by: -120}
+        - {arm: patch-2, metric: selection_gain, above: 0.5}
+        - {arm: patch-2, metric: test_top1_epoch_2, below: 95}
+"""
+
+
+def test_what_training_comes_to_along_the_way_can_be_claimed(load: Load) -> None:
+    made = load({"experiments/along.yaml": ALONG, "losses.yaml": LOSSES, "gaps.yaml": GAPS})
+    assert made.problems == ()
+    expect = made.claims["paper/losses"].scales.entries()["quick"].expect
+    assert isinstance(expect, ValueExpect)
+    assert expect.measures[0] == ("patch-4", "train_loss_sum_epoch_1")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "fault"),
+    [
+        ("losses", "train_loss_sum_epoch_1", "train_loss_sum_epoch_4",
+         "mine/losses.yaml:12:9: scales.quick.expect: arm 'patch-4' of along does not measure train_loss_sum_epoch_4; "
+         "its recipe has 3 epochs"),
+        ("losses", "metric: train_loss_sum_epoch_1", "metric: train_los_epoch_1",
+         "mine/losses.yaml:12:33: scales.quick.expect.cells.epoch-1.metric: 'train_los_epoch_1' is not one of 'top1'"),
+        ("losses", "metric: overconfidence", "metric: confidence",
+         "mine/losses.yaml:15:9: scales.quick.expect: arm 'patch-2' of along does not measure confidence; its recipe's "
+         "measures are: overconfidence"),
+        ("losses", "margin: 12.5", "margin: 141",
+         "mine/losses.yaml:12:9: scales.quick.expect.cells.epoch-1: margin 141.0 is not below half the distance of "
+         "120.5 to that of a model that knows nothing, 230.259"),
+        ("losses", "epoch-1: 120.5", "epoch-1: -1.5",
+         "mine/losses.yaml:12:9: scales.quick.expect.cells.epoch-1: reported -1.5; train_loss_sum_epoch_1 lies between "
+         "0 and inf"),
+        ("losses", "loss in nats; % top-1", "loss in nats",
+         "mine/losses.yaml:14:9: scales.quick.expect.cells.dev: accuracies are compared in percent"),
+        ("losses", "margin: 12.5}", "margin: 12.5, direction: at_least}",
+         "mine/losses.yaml:12:9: scales.quick.expect.cells.epoch-1: direction at_least is for accuracies"),
+        ("losses", "margin: 12.5}", "margin: 12.5, same_weights: true}",
+         "mine/losses.yaml:12:9: scales.quick.expect.cells.epoch-1: same_weights is for the final accuracy"),
+        ("losses", "margin: 2,", "margin: 50,",
+         "mine/losses.yaml:14:55: scales.quick.expect.cells.dev.margin: 50: of an accuracy it should be less than 50"),
+        ("gaps", "above: 0.5", "above: 0",
+         "mine/gaps.yaml:13:50: scales.quick.expect: selection_gain is never below 0; the bound cannot be missed"),
+        ("gaps", "below: 95", "below: 100",
+         "mine/gaps.yaml:14:53: scales.quick.expect: test_top1_epoch_2 is never above 100; the bound cannot be missed"),
+        ("experiments/along", "evaluate_epochs: [dev, test], keep: best-on-test", "evaluate_epochs: [dev]",
+         "mine/gaps.yaml:13:11: scales.quick.expect: arm 'patch-2' of along does not measure selection_gain; "
+         "train.evaluate_epochs does not have test"),
+        ("experiments/along", "[overconfidence]", "[train_loss_epoch_1]",
+         "mine/experiments/along.yaml:7:3: base.measures: train_loss_epoch_1 follows from the epochs of every run"),
+        ("experiments/along", "keep: best-on-test", "keep: best-on-train",
+         "mine/experiments/along.yaml:6:77: base.train.keep: 'best-on-train' is not one of 'last', 'best-on-dev' or "),
+        ("experiments/along", "[dev, test]", "[test, train]",
+         "mine/experiments/along.yaml:6:71: base.train.evaluate_epochs.1: 'train' is not one of 'dev' or 'test'"),
+    ],
+)  # fmt: skip
+def test_a_measure_that_cannot_be_had_or_shows_nothing_is_a_fault(
+    load: Load, file: str, old: str, new: str, fault: str
+) -> None:
+    files = {"losses": LOSSES, "gaps": GAPS, "experiments/along": ALONG}
+    files[file] = changed(files[file], old, new)
+    problems = load({f"{name}.yaml": text for name, text in files.items()}).problems
+    assert any(p.startswith(fault) for p in problems), problems

@@ -10,7 +10,7 @@ from vitrepro import flops
 from vitrepro.cost import START_SECONDS, Timings, images, run_flops, total
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
-from vitrepro.record import Environment, Record, TrainResult
+from vitrepro.record import Environment, EpochPoint, Record, TrainResult
 from vitrepro.spec import AnalyticArm
 
 VIT = {"family": "vit", "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -180,3 +180,15 @@ def test_slots_share_the_time_but_no_run_is_split(steps: list[int], slots: int) 
     assert found is not None
     assert found == pytest.approx(max(sum(each) / slots, max(each)))
     assert max(each) <= found <= sum(each) + 1e-9
+
+
+def test_images_evaluated_after_epochs_are_counted_and_timed() -> None:
+    looked = {"steps": None, "epochs": 3, "evaluate_epochs": ["dev", "test"]}
+    plain = run(train={"steps": None, "epochs": 3}, dev_fraction=0.1, train_images=500)
+    along = run(train=looked, dev_fraction=0.1, train_images=500)
+    assert images(along) == (images(plain)[0], images(plain)[1] + 3 * (50 + 797))
+    each = {"train_loss": 1.0, "train_loss_sum": 9.0, "dev_correct": 1, "dev_n": 50, "test_correct": 1, "test_n": 797}
+    points = [EpochPoint(epoch=k, steps=45 * k, **each) for k in (1, 2, 3)]
+    timings = Timings([record(along, dev_correct=1, dev_n=50, epochs=tuple(points), eval_seconds=4.0)], "here", 1)
+    rates = 1350 / 2.0, 4 * 847 / 4.0
+    assert timings.seconds(plain) == pytest.approx(START_SECONDS + 1350 / rates[0] + 847 / rates[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -717,3 +718,16 @@ def test_judging_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cell_of_a_measure_is_not_judged_by_accuracies():
+    claim = REGISTRY.claims[PAPER]
+    entry = {"experiment": "x", "fidelity": "exact", "expect": {"cells": {
+        "cifar10": {"arm": "a", "metric": "dev_top1_epoch_3", "margin": 1}, "pets": {"arm": "a", "margin": 1},
+    }}}  # fmt: skip
+    values = claim.model_dump(exclude_unset=True, exclude={"scales"})
+    of = Claim.model_validate({**values, "scales": {"gpu": entry}})
+    registry = dataclasses.replace(REGISTRY, experiments={"x": next(iter(REGISTRY.experiments.values()))})
+    result = elsewhere.judge(registry, of, None, accuracies(cifar10=99.0, pets=94.0), Asked())
+    assert "dev_top1_epoch_3 of training runs" in result.not_judged["cifar10"]
+    assert [f.label for f in result.verdict.findings] == ["pets"]

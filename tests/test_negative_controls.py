@@ -91,6 +91,9 @@ def made_up() -> Iterator[Any]:
         value(80.0, 2.0),
         value(80.0, 2.0, sd=0.2, printed_runs=3),
         value(80.0, 2.0, "at_least"),
+        value(1231.5, 12.5, metric="train_loss_sum_epoch_1"),
+        value(41.0, 2.0, metric="dev_top1_epoch_2", sd=0.2, printed_runs=3),
+        value(41.0, 2.0, "at_least", metric="test_top1_epoch_2"),
         rising,
         claim("exact", {"cells": {"macs": most}}, {"macs": 17.6}),
     ):
@@ -138,13 +141,19 @@ def accuracies(case: Case) -> dict[str, float]:
         case EquivalenceExpect() as expect:
             return dict.fromkeys(expect.equal, 70.0)
         case ValueExpect() as expect:
-            return {check.arm: case.cells[name].value for name, check in expect.cells.items()}
+            measured_arms = dict.fromkeys((arm for arm, _ in expect.measures), 60.0)
+            of_accuracy = {name: check for name, check in expect.cells.items() if check.metric == "top1"}
+            return {**measured_arms, **{check.arm: case.cells[name].value for name, check in of_accuracy.items()}}
     raise AssertionError(case)
 
 
 def measures(case: Case) -> dict[str, dict[str, float]]:
-    """Measures of each arm in which every bound and every comparison of measures holds clearly."""
+    """Measures of each arm in which every bound, comparison and reported number of measures holds clearly."""
     made: dict[str, dict[str, float]] = {}
+    if isinstance(case.expect, ValueExpect):
+        for name, check in case.expect.cells.items():
+            if check.metric != "top1":
+                made.setdefault(check.arm, {})[check.metric] = case.cells[name].value
     if isinstance(case.expect, OrderingExpect):
         for c in case.expect.all:
             if isinstance(c, Bound):
@@ -179,7 +188,7 @@ def varied(m: Measured) -> Measured:
     assert m.record is not None
     result = m.record.result
     assert isinstance(result, TrainResult)
-    measures = {name: value + 0.001 * m.seed for name, value in result.measures.items()}
+    measures = {name: value + 0.001 * (m.seed - 1) for name, value in result.measures.items()}
     result = result.model_copy(update={"measures": measures})
     return dataclasses.replace(m, record=m.record.model_copy(update={"result": result}))
 

@@ -194,6 +194,29 @@ def test_a_departure_from_the_papers_model_is_part_of_a_run_only_where_it_is_mad
     ]
 
 
+def test_looking_at_epochs_and_keeping_one_are_part_of_the_id_only_where_they_are_asked_for() -> None:
+    by_epochs = edited("base.train", {"epochs": 2, "batch_size": 8, "lr": 1e-3})
+    looked = {"epochs": 2, "batch_size": 8, "lr": 1e-3, "evaluate_epochs": ["test"]}
+    seen = [ids(planned(known=by_epochs))]
+    for keep in ("last", "best-on-test"):
+        seen.append(ids(planned(known=edited("base.train", {**looked, "keep": keep}))))
+    assert not set(seen[0]) & set(seen[1])
+    assert not set(seen[1]) & set(seen[2])
+    asked = {**looked, "evaluate_epochs": [], "keep": "last"}
+    assert ids(planned(known=edited("base.train", asked))) == seen[0]
+    config = planned(known=by_epochs).runs[0].config.model_dump(mode="json")
+    assert not {"keep", "evaluate_epochs"} & config["train"].keys()
+
+
+def test_which_epoch_is_kept_can_be_set_by_hand() -> None:
+    by_epochs = edited("base.train", {"epochs": 2, "batch_size": 8, "lr": 1e-3})
+    made = planned(known=by_epochs, settings=("train.evaluate_epochs=[test]", "train.keep=best-on-test"))
+    assert [str(d) for d in made.runs[0].deviations] == [
+        "train.evaluate_epochs ['test'], registered ()",
+        "train.keep best-on-test, registered last",
+    ]
+
+
 # --- arms and seeds -------------------------------------------------------------------------------
 
 

@@ -466,3 +466,85 @@ def test_the_data_sets_of_the_papers_transfers_have_their_published_sizes() -> N
     assert sizes["cifar100"] == (50_000, 10_000, 100)
     assert sizes["pets"] == (3_680, 3_669, 37)
     assert sizes["flowers"] == (1_020, 6_149, 102)
+
+
+# --- epochs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "ends"),
+    [
+        (100, 3, (12, 25, 38)),
+        (96, 2, (12, 24)),
+        (100, 2.5, (12, 25, 31)),
+        (100, 0.5, (6,)),
+        (100, 2.001, (12, 25)),
+        (8, 3, (1, 2, 3)),
+        (5, 3, ()),  # less than a step
+        (100, 1e9, ()),
+    ],
+)
+def test_epochs_end_at_the_step_that_is_nearest(images: int, epochs: float, ends: tuple[int, ...]) -> None:
+    of = recipe(data={"train_images": images, "classes": [0, 1]}, train={"steps": None, "epochs": epochs})
+    assert of.epoch_ends == ends
+    assert not ends or ends[-1] == of.steps
+
+
+def test_a_length_in_steps_has_no_epochs() -> None:
+    assert recipe().epoch_ends == ()
+
+
+@pytest.mark.parametrize(
+    ("train", "data", "words"),
+    [
+        ({"evaluate_epochs": ["test"]}, {}, "evaluate_epochs needs a length in epochs, not in steps"),
+        ({"steps": None, "epochs": 1, "evaluate_epochs": ["dev"]}, {}, "data.dev_fraction leaves that empty"),
+        ({"steps": None, "epochs": 1, "keep": "best-on-dev"}, {"dev_fraction": 0.1}, "needs dev among evaluate_epochs"),
+        ({"steps": None, "epochs": 1, "keep": "best-on-test", "evaluate_epochs": ["dev"]}, {}, "needs test among"),
+        ({"steps": None, "epochs": 1, "evaluate_epochs": ["test", "test"]}, {}, "a split stands twice"),
+        ({"steps": None, "epochs": 1, "evaluate_epochs": ["train"]}, {}, "'dev' or 'test'"),
+        ({"steps": None, "epochs": 1, "evaluate_epochs": ["test"]}, {"train_images": 10, "classes": [0, 1]}, None),
+        (
+            {"steps": None, "epochs": 3, "batch_size": 64, "evaluate_epochs": ["test"]},
+            {"train_images": 10, "classes": [0, 1]},
+            "epochs of a step or more",
+        ),
+        (
+            {"steps": None, "epochs": 1, "lr": None, "lr_grid": [0.1, 0.2], "evaluate_epochs": ["dev"]},
+            {"dev_fraction": 0.1},
+            "goes with lr, not with lr_grid",
+        ),
+    ],
+)
+def test_evaluating_epochs_is_refused_where_it_cannot_be_honoured(
+    train: dict[str, Any], data: dict[str, Any], words: str | None
+) -> None:
+    if words is None:
+        recipe(data=data, train=train)
+        return
+    with refused(words):
+        recipe(data=data, train=train)
+
+
+def test_the_order_of_evaluated_splits_does_not_matter() -> None:
+    made = [
+        recipe(data={"dev_fraction": 0.1}, train={"steps": None, "epochs": 1, "evaluate_epochs": splits})
+        for splits in (["dev", "test"], ["test", "dev"])
+    ]
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("name", ["train_loss_epoch_1", "selection_gain"])
+def test_a_measure_that_follows_from_the_epochs_is_not_listed(name: str) -> None:
+    with refused(f"{name} follows from the epochs of every run and is not listed"):
+        Recipe.model_validate({**recipe().model_dump(), "measures": [name]})
+
+
+def test_measures_of_training_are_for_models_of_any_family() -> None:
+    values = recipe(model=RESNET).model_dump()
+    Recipe.model_validate({**values, "measures": ["confidence", "overconfidence", "gradient_norm_spread"]})
+    with refused("attention_low_max is taken of models of family vit, not of family resnet"):
+        Recipe.model_validate({**values, "measures": ["confidence", "attention_low_max"]})
+    values["train"]["steps"] = 1
+    with refused("gradient_norm_spread needs two steps or more"):
+        Recipe.model_validate({**values, "measures": ["gradient_norm_spread"]})

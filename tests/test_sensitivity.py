@@ -12,7 +12,7 @@ from verdict_cases import claim, counted, equivalence, gain, increasing, orderin
 
 from vitrepro import claims
 from vitrepro.literal import evaluate
-from vitrepro.record import Measured
+from vitrepro.record import Measured, TrainResult
 from vitrepro.sensitivity import STEPS, Examined, Trial, examine, examine_literal
 from vitrepro.spec import Claim
 from vitrepro.verdict import Outcome, Verdict, judge, judge_literal
@@ -289,6 +289,42 @@ def test_a_measure_of_two_arms_is_reversed():
 def test_bounds_that_contradict_each_other_are_a_defect():
     assert measuring({"arm": "a", "above": 0.5}, {"arm": "a", "below": 0.4}, a=0.45).fixed
     assert not measuring({"arm": "a", "above": 0.4}, {"arm": "a", "below": 0.5}, a=0.3).fixed
+
+
+def of_measure(asked: Claim, metric: str, centre: float) -> Examined:
+    """Arm `ours` of three seeds, with a measure around so much."""
+    found = trained("ours", right(spread(60.0)))
+    for m in found:
+        assert m.record
+        assert isinstance(m.record.result, TrainResult)
+        m.record.result.measures[metric] = centre + 0.1 * (m.seed - 1)
+    return examined(asked, found)
+
+
+def test_a_reported_loss_moved_three_margins_either_way_fails():
+    metric = "train_loss_sum_epoch_1"
+    e = of_measure(value(500.0, 2.0, metric=metric), metric, 500.0)
+    assert e.verdict.outcome is PASS
+    assert at(e) == [FAIL, FAIL, INCONCLUSIVE, INCONCLUSIVE, FAIL, FAIL]
+    assert far(e) == {"moved onto what was measured": PASS, "as if ours were 0": FAIL, "as if ours were far more": FAIL}
+    assert nearest(e) == ("-1 margin", INCONCLUSIVE)
+
+
+def test_a_loss_that_would_be_negative_could_not_have_been_measured():
+    metric = "train_loss_epoch_1"
+    e = of_measure(value(1.0, 0.6, metric=metric), metric, 1.0)
+    assert [trial(e, f"{step:+d} margin{'s' if abs(step) > 1 else ''}").counts for step in STEPS] == [
+        *[True] * 4, False, False,
+    ]  # fmt: skip
+    e = of_measure(claim("ordering", {"all": [{"arm": "ours", "metric": metric, "above": 0.6}]}), metric, 1.0)
+    assert [trial(e, f"+{step} margin{'s' if step > 1 else ''}").counts for step in (1, 2)] == [True, False]
+
+
+def test_a_reported_loss_far_away_would_pass_had_the_measured_one_been_reported():
+    metric = "train_loss_epoch_1"
+    e = of_measure(value(5.0, 0.6, metric=metric), metric, 1.0)
+    assert e.verdict.outcome is FAIL
+    assert nearest(e) == ("moved onto what was measured", PASS)
 
 
 # --- trends and equality ------------------------------------------------------------------------

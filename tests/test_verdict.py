@@ -26,13 +26,13 @@ from verdict_cases import (
     value,
 )
 
-from vitrepro import literal, stats
+from vitrepro import literal, rules, stats
 from vitrepro.arrays import Bools
 from vitrepro.claims import find_cell
 from vitrepro.power import cannot_pass
-from vitrepro.record import AnalyticResult, Deviation, Measured, Predictions
-from vitrepro.spec import Claim, LiteralExpect
-from vitrepro.verdict import Finding, Outcome, Verdict, combine, infeasible, judge, judge_literal
+from vitrepro.record import AnalyticResult, Deviation, EpochPoint, Measured, Predictions, TrainResult
+from vitrepro.spec import Cell, Claim, LiteralExpect, ValueCheck
+from vitrepro.verdict import Arm, Finding, Outcome, Verdict, combine, infeasible, judge, judge_literal
 
 PASS, FAIL, EXCEEDS, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.EXCEEDS, Outcome.INCONCLUSIVE
 FEWER_STEPS = Deviation(path="train.steps", used="100", registered="1000")
@@ -693,6 +693,155 @@ def test_bounds_and_comparisons_must_all_hold():
         verdict = judged(claim("ordering", {"all": changed}), arms)
         assert verdict.outcome is FAIL
         assert [f.outcome for f in verdict.findings].count(FAIL) == 1
+
+
+# --- a measure against a reported number
+
+
+LOSS = "train_loss_sum_epoch_1"
+
+
+def losing(values: Iterable[float], metric: str = LOSS, **change: Any) -> list[Measured]:
+    """Trained runs of arm `ours`, one per value of a measure."""
+    made = measuring("ours", values, **change)
+    for m in made:
+        assert m.record is not None
+        assert isinstance(m.record.result, TrainResult)
+        m.record.result.measures[metric] = m.record.result.measures[MEASURE]
+    return made
+
+
+@settings(deadline=None, max_examples=80)
+@given(seed_values, st.floats(-2, 2), st.floats(0.05, 3), st.sampled_from([None, 1, 5]))
+def test_a_measure_is_held_against_a_reported_number_by_scipys_t_interval(
+    values: list[float], reported: float, margin: float, printed_runs: int | None
+):
+    """The reported number is a draw of the same spread, over as many runs as are printed."""
+    k = len(values)
+    verdict = judged(value(reported, margin, metric=LOSS, printed_runs=printed_runs), losing(values))
+    f = finding(verdict)
+    scale = np.std(values, ddof=1) * np.sqrt(1 / k + 1 / (printed_runs or 1))
+    low, high = scipy.stats.t.interval(0.90, k - 1, loc=np.mean(values) - reported, scale=scale)
+    assert f.deciding is not None
+    assert (f.deciding.low, f.deciding.high) == pytest.approx((low, high), abs=1e-9)
+    inside, outside = -margin < low and high < margin, high < -margin or low > margin
+    assert verdict.outcome is (PASS if inside else FAIL if outside else INCONCLUSIVE)
+    assert f.p is not None
+    assert f.p_against is not None
+    assert ((f.p < 0.05), (f.p_against < 0.05)) == (inside, outside)
+    assert (f.form, f.reported, f.bound, f.relation) == ("measure", reported, margin, "±")
+
+
+def test_the_printed_spread_of_a_measure_has_its_own_degrees_of_freedom():
+    found = finding(judged(value(10, 3, metric=LOSS, sd=0.3, printed_runs=4), losing([9.9, 10.0, 10.2])))
+    parts = [(np.var([9.9, 10.0, 10.2], ddof=1) / 3, 2), (0.3**2 / 4, 3)]
+    estimate = stats.Estimate(np.mean([9.9, 10.0, 10.2]) - 10, *stats._sum(parts), "")
+    assert found.deciding is not None
+    assert found.deciding.low == pytest.approx(estimate.interval(0.90).low)
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "low", "high"),
+    [
+        (LOSS, "two_sided", FAIL, FAIL),
+        ("overconfidence", "two_sided", FAIL, FAIL),
+        ("dev_top1_epoch_3", "two_sided", FAIL, Outcome.EXCEEDS),
+        ("test_top1_epoch_12", "at_least", FAIL, PASS),
+    ],
+)
+def test_outside_the_margin_fails_and_only_accuracies_exceed(metric: str, direction: str, low: Outcome, high: Outcome):
+    for off, expected in ((-9.0, low), (0.0, PASS), (9.0, high)):
+        found = losing([20 + off, 20.1 + off, 19.9 + off], metric)
+        assert judged(value(20, 3, direction, metric=metric), found).outcome is expected
+
+
+@pytest.mark.parametrize("moved", [-3, 3])
+@pytest.mark.parametrize("margin", [0.5, 12.5, 400])
+def test_a_reported_loss_moved_by_three_margins_does_not_pass(moved: int, margin: float):
+    found = losing([1000 - margin / 20, 1000, 1000 + margin / 20])
+    assert judged(value(1000, margin, metric=LOSS), found).outcome is PASS
+    assert judged(value(1000, margin, metric=LOSS), found, moved=moved).outcome is FAIL
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [([5.0], "Two seeds or more are needed for an interval"), ([5.0, 5.0, 5.0], "Seeds that all agree have none")],
+)
+def test_one_seed_or_seeds_that_agree_leave_a_reported_measure_open(values: list[float], why: str):
+    for reported in (5.0, 50.0):
+        verdict = judged(value(reported, 1.0, metric=LOSS), losing(values))
+        assert verdict.outcome is INCONCLUSIVE
+        assert f"{why}, so INCONCLUSIVE." in verdict.reason
+        f = finding(verdict)
+        assert (f.interval, f.deciding, f.p, f.p_against, f.power, f.detectable) == (None,) * 6
+
+
+def test_a_reported_measure_is_kept_from_deciding_as_an_accuracy_is():
+    asked = value(5.0, 1.0, metric=LOSS)
+    found = losing([4.9, 5.0, 5.1])
+    assert judged(asked, found).outcome is PASS
+    fewer = judge(asked, "gpu", found, registered_seeds=4)
+    assert (fewer.outcome, "fewer seeds than registered" in fewer.reason) == (INCONCLUSIVE, True)
+    twice = judged(asked, [found[0], found[1], found[0]])
+    assert (twice.outcome, "named twice" in twice.reason) == (Outcome.ERROR, True)
+    guessing = judged(asked, losing([4.9, 5.0, 5.1], percents=(10, 10.1, 9.9)))
+    assert (guessing.outcome, "ours is not above chance" in guessing.reason) == (INCONCLUSIVE, True)
+    lacking = judged(asked, trained("ours", HIGH))
+    assert lacking.outcome is Outcome.NOT_RUN
+    assert f"did not measure {LOSS} of ours; verify it again, with --fresh" in lacking.reason
+
+
+def test_equivalence_of_a_measure_is_wrong_in_one_of_twenty_at_most():
+    """At the edge of the margin, where a PASS is wrong, theirs a run like ours."""
+    rng = np.random.default_rng(0)
+    check, arm = ValueCheck(arm="ours", metric=LOSS, margin=3.0), Arm.of(HIGH, num_classes=10)
+    for seeds in (2, 3, 5):
+        passed = 0
+        for drawn in rng.normal(100, 0.8, (4000, seeds + 1)):
+            cell = Cell(value=float(drawn[0]) + 3.0)
+            arm.measures[LOSS] = drawn[1:].tolist()  # type: ignore[index]
+            passed += rules.measure("x", check, cell, arm).outcome is PASS
+        assert passed / 4000 < 0.06
+
+
+def test_what_the_epochs_of_a_run_come_to_can_be_named():
+    points = [
+        {"epoch": 1, "steps": 4, "train_loss": 2.0, "train_loss_sum": 8.0, "dev_correct": 5, "dev_n": 10},
+        {"epoch": 2, "steps": 8, "train_loss": 1.0, "train_loss_sum": 4.0, "dev_correct": 5, "dev_n": 10},
+        {"epoch": 3, "steps": 12, "train_loss": 0.5, "train_loss_sum": 2.0, "dev_correct": 4, "dev_n": 10},
+    ]
+    for point, correct in zip(points, (3, 2, 8), strict=True):
+        point |= {"test_correct": correct, "test_n": 20}
+    (run,) = trained("a", HIGH[:1], epochs=tuple(EpochPoint(**p) for p in points))
+    assert run.record is not None
+    assert isinstance(run.record.result, TrainResult)
+    measures = run.record.result.every_measure
+    assert measures["train_loss_epoch_2"] == 1.0
+    assert measures["train_loss_sum_epoch_3"] == 2.0
+    assert (measures["dev_top1_epoch_1"], measures["test_top1_epoch_3"]) == (50.0, 40.0)
+    assert measures["selection_gain"] == 40.0 - 15.0  # best on dev is the first of two
+    assert run.record.result.model_copy(update={"epochs": ()}).every_measure == {}
+
+
+def test_of_epochs_not_looked_at_on_both_splits_there_is_no_selection_gain():
+    point = EpochPoint(epoch=1, steps=4, train_loss=2.0, train_loss_sum=8.0, test_correct=1, test_n=2)
+    (run,) = trained("a", HIGH[:1], epochs=(point,))
+    assert run.record is not None
+    assert isinstance(run.record.result, TrainResult)
+    assert set(run.record.result.every_measure) == {"train_loss_epoch_1", "train_loss_sum_epoch_1", "test_top1_epoch_1"}
+
+
+@pytest.mark.parametrize("outcome", [PASS, INCONCLUSIVE])
+def test_a_verdict_says_that_an_epoch_was_chosen_on_the_test_split(outcome: Outcome):
+    found = runs(APART)
+    for i, m in enumerate(found):
+        assert m.record is not None
+        keep = "best-on-test" if m.arm == "b" else "best-on-dev"
+        found[i] = dataclasses.replace(m, record=m.record.model_copy(update={"config": {"train": {"keep": keep}}}))
+    verdict = judged(ordering(0.0 if outcome is PASS else 10.0), found)
+    assert verdict.outcome is outcome
+    assert "epoch chosen on the test split that is reported: b" in verdict.qualifiers
+    assert not any("chosen" in q for q in judged(ordering(), APART).qualifiers)
 
 
 def test_a_measure_is_capped_like_an_accuracy():

@@ -132,6 +132,7 @@ def value(reported: float, margin: float, direction: str = "two_sided", sd: floa
     """Arm `ours` against one reported number."""
     cell = {"value": reported, "sd": sd, "runs": more.pop("printed_runs", None), "decimals": more.pop("decimals", None)}
     check = {"arm": "ours", "margin": margin, "direction": direction, "same_weights": more.pop("same_weights", False)}
+    check["metric"] = more.pop("metric", "top1")
     return claim("value", {"cells": {"top1": check}}, {"top1": cell}, **more)
 
 

@@ -24,6 +24,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vitrepro import literal, snapshot, yamlfile
 from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
+from vitrepro.metrics import TOP1, is_accuracy, limits, of_ignorance, unavailable
 from vitrepro.recipe import Recipe
 from vitrepro.spec import (
     AnalyticExperiment,
@@ -585,16 +586,8 @@ class _Collector:
                     hint = did_you_mean(arm, known) or f"; it has {', '.join(known)}"
                     place = document.where((*at, "expect", *path))
                     yield f"{place}: {shown}.expect: {experiment.id} has no arm {arm!r}{hint}"
-            if isinstance(experiment, TrainExperiment) and isinstance(scale.expect, OrderingExpect):
-                made = recipes(experiment)
-                for arm, measure in scale.expect.measures:
-                    if arm in made and measure not in made[arm].measures:
-                        place = document.where((*at, "expect", "all"))
-                        taken = ", ".join(made[arm].measures) or "none"
-                        yield (
-                            f"{place}: {shown}.expect: arm {arm!r} of {experiment.id} does not measure {measure}; "
-                            f"its recipe's measures are: {taken}"
-                        )
+            if isinstance(experiment, TrainExperiment) and isinstance(scale.expect, OrderingExpect | ValueExpect):
+                yield from _check_measures(scale.expect, experiment, document, at)
             yield from _check_cells(claim, scale_name, scale.expect, experiment, document, loc)
 
     def _check_needs(self, claim: Claim, document: Document, loc: Loc) -> Iterator[str]:
@@ -641,6 +634,32 @@ def _is_experiment(value: Mapping[str, Any], path: Path) -> bool:
     return bool({"type", "factors", "arms"} & value.keys()) or path.parent.name == "experiments"
 
 
+def _check_measures(
+    expect: OrderingExpect | ValueExpect, experiment: TrainExperiment, document: Document, at: Loc
+) -> Iterator[str]:
+    """Every metric is measured in its arms, and every bound on one can be missed."""
+    made = recipes(experiment)
+    used: list[tuple[Loc, str, str]] = []
+    if isinstance(expect, ValueExpect):
+        used = [(("cells", name), c.arm, c.metric) for name, c in expect.cells.items()]
+    else:
+        for i, c in enumerate(expect.all):
+            arms = (c.arm,) if isinstance(c, Bound) else (c.greater, c.than)
+            used += [(("all", i), arm, c.metric) for arm in arms]
+            low, high = limits(c.metric)
+            if isinstance(c, Bound) and not (c.above is None or c.above > low):
+                place = document.where((*at, "expect", "all", i, "above"))
+                yield f"{place}: {_dotted(at)}.expect: {c.metric} is never below {low:g}; the bound cannot be missed"
+            if isinstance(c, Bound) and not (c.below is None or c.below < high):
+                place = document.where((*at, "expect", "all", i, "below"))
+                yield f"{place}: {_dotted(at)}.expect: {c.metric} is never above {high:g}; the bound cannot be missed"
+    for path, arm, metric in used:
+        why = unavailable(metric, made[arm]) if arm in made else None
+        if why is not None:
+            place = document.where((*at, "expect", *path))
+            yield f"{place}: {_dotted(at)}.expect: arm {arm!r} of {experiment.id} does not measure {metric}; {why}"
+
+
 def _check_cells(
     claim: Claim,
     scale_name: str,
@@ -670,20 +689,24 @@ def _check_cells(
                 yield f"{where}: every quantity is at least {value:g}; the check cannot fail"
         elif isinstance(experiment, TrainExperiment) and isinstance(expect, ValueExpect):
             recipe = recipes(experiment).get(check.arm)
-            value, margin = cells[name].value, expect.cells[name].margin
-            chance = 100 / recipe.data.num_classes if recipe else 0.0
+            value, margin, metric = cells[name].value, expect.cells[name].margin, expect.cells[name].metric
+            chance = of_ignorance(metric, recipe) if recipe else None
             at_least = expect.cells[name].direction == "at_least"
             if expect.cells[name].same_weights:
                 yield (
                     f"{where}: same_weights is for a released model evaluated as it is, and {experiment.id} trains; "
                     "reported.evaluated names such cells for `vitrepro judge`"
                 )
-            if claim.reported and "%" not in claim.reported.unit and "percent" not in claim.reported.unit:
+            percent = claim.reported and ("%" in claim.reported.unit or "percent" in claim.reported.unit)
+            low, high = limits(metric)
+            if is_accuracy(metric) and claim.reported and not percent:
                 yield f"{where}: accuracies are compared in percent, reported.unit is {claim.reported.unit!r}"
-            elif not 0 <= value <= 100:
-                yield f"{where}: reported {value}; an accuracy in percent lies between 0 and 100"
-            elif recipe and margin >= (value - chance if at_least else abs(value - chance)) / 2:
-                yield f"{where}: margin {margin} is not below half the distance of {value} to chance, {chance:g}"
+            elif not low <= value <= high:
+                what = "an accuracy in percent" if metric == TOP1 else metric
+                yield f"{where}: reported {value}; {what} lies between {low:g} and {high:g}"
+            elif chance is not None and margin >= (value - chance if at_least else abs(value - chance)) / 2:
+                what = "chance" if is_accuracy(metric) else "that of a model that knows nothing"
+                yield f"{where}: margin {margin} is not below half the distance of {value} to {what}, {chance:g}"
 
 
 # --- from pydantic's errors to lines a person can act on ----------------------------------------

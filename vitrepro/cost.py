@@ -57,7 +57,8 @@ class Timings:
             key = model, record.environment.threads if record.environment.device == "cpu" else 0
             trials = [p.n for p in result.lr_grid_dev if p.correct is not None]  # of those that did not diverge
             self._train[key] = (1 + len(trials)) * result.steps * result.effective_batch / result.train_seconds
-            self._test[key] = (result.n + (result.dev_n or 0) + sum(trials)) / result.eval_seconds
+            along = sum((point.dev_n or 0) + (point.test_n or 0) for point in result.epochs)
+            self._test[key] = (result.n + (result.dev_n or 0) + sum(trials) + along) / result.eval_seconds
 
     def at(self, threads: int) -> Timings:
         """The same, of runs with that many threads."""
@@ -85,12 +86,15 @@ def _model_key(recipe: Recipe) -> str:
 
 
 def images(run: Run) -> tuple[int, int]:
-    """Training images processed, repetitions and all rates of a grid counted, and images evaluated, test and dev."""
+    """Training images processed, repetitions and all rates of a grid counted, and images evaluated, test and dev, in
+    the end and after epochs."""
     if not isinstance(run.config, Recipe):
         return 0, 0
     recipe = run.config
     looks = len(recipe.train.lr_grid or (None,))  # at the dev split, where there is one
-    evaluated = (recipe.data.test_images or recipe.test_size) + looks * recipe.dev_images
+    sizes = {"test": recipe.data.test_images or recipe.test_size, "dev": recipe.dev_images}
+    along = len(recipe.epoch_ends) * sum(sizes[split] for split in recipe.train.evaluate_epochs)
+    evaluated = sizes["test"] + looks * sizes["dev"] + along
     return recipe.total_steps * recipe.train.batch_size, evaluated
 
 

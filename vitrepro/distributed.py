@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -21,6 +22,7 @@ from vitrepro.errors import RunError, UsageError
 from vitrepro.recipe import Arithmetic, Precision
 
 T = TypeVar("T")
+Value = TypeVar("Value", bound=np.generic)
 DTYPES: dict[Arithmetic, torch.dtype] = {
     "fp32": torch.float32,
     "tf32": torch.float32,
@@ -209,7 +211,7 @@ def agree(value: object, what: str) -> None:
             raise RunError(f"the processes of the run would {what}: {said}; they need one store, on a shared disk")
 
 
-def gather_by_position(positions: Ints, values: Ints, n: int) -> Ints:
+def gather_by_position(positions: Ints, values: NDArray[Value], n: int) -> NDArray[Value]:
     """Values from all processes, put at their positions; (n,) on every process.
 
     Raises:
@@ -223,7 +225,7 @@ def gather_by_position(positions: Ints, values: Ints, n: int) -> Ints:
     everywhere = np.concatenate([p for p, _ in parts])
     if len(everywhere) != n or not np.array_equal(np.sort(everywhere), np.arange(n)):
         raise ValueError(f"{len(everywhere)} predictions for {n} images, or an image twice")
-    result = np.empty(n, np.int64)
+    result = np.empty(n, values.dtype)
     result[everywhere] = np.concatenate([v for _, v in parts])
     return result
 

@@ -17,6 +17,7 @@ from vitrepro.catalog import DATASETS
 from vitrepro.claims import Registry, arms_of, recipes
 from vitrepro.errors import UsageError, did_you_mean
 from vitrepro.given import Answers, Given, check_distinct, check_same_images, read, spread
+from vitrepro.metrics import TOP1
 from vitrepro.recipe import Recipe
 from vitrepro.rules import Arm
 from vitrepro.spec import (
@@ -194,8 +195,16 @@ def _check(
 
 
 def _stated(entry: Scale | None) -> Mapping[str, ValueCheck]:
-    """The reported cells that a scale has a margin for."""
-    return entry.expect.cells if entry is not None and isinstance(entry.expect, ValueExpect) else {}
+    """The reported cells that a scale has a margin for, of final accuracies."""
+    checks = entry.expect.cells if entry is not None and isinstance(entry.expect, ValueExpect) else {}
+    return {name: check for name, check in checks.items() if check.metric == TOP1}
+
+
+def _of_measures(claim: Claim) -> dict[str, str]:
+    """The reported cells that are of a measure, with its name, at any scale."""
+    expects = [scale.expect for scale in claim.scales.entries().values()]
+    cells = [item for e in expects if isinstance(e, ValueExpect) for item in e.cells.items()]
+    return {name: check.metric for name, check in cells if check.metric != TOP1}
 
 
 def _value(registry: Registry, claim: Claim, only: str | None, given: Mapping[str, Given], asked: Asked) -> Result:
@@ -210,7 +219,11 @@ def _value(registry: Registry, claim: Claim, only: str | None, given: Mapping[st
     checks: dict[str, ValueCheck] = {}
     origins: dict[str, Origin] = {}
     arms, notes, not_judged = {}, [], {}
+    measures = _of_measures(claim)
     for name, numbers in named.items():
+        if name in measures:
+            not_judged[name] = f"it is {measures[name]} of training runs, which accuracies do not tell"
+            continue
         if not 0 <= cells[name].value <= 100:
             not_judged[name] = f"the {cells[name].value:g} that {claim.id} reports is no accuracy in percent"
             continue

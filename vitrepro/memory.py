@@ -303,8 +303,10 @@ def training_bytes(
     train_data, test_data = data_bytes(recipe)
     if free_bytes is not None and not resident(train_data, free_bytes):
         train_data = PREFETCHED * train.batch_size * _image_bytes(recipe)
-    training = count * _per_parameter(recipe) + micro * image + batch + train_data
-    return CONTEXT[kind_of(device)] + max(training, 4 * count + test_data)
+    counted = {"test": test_data, "dev": recipe.dev_images * _image_bytes(recipe)}
+    beside = sum(counted[split] for split in train.evaluate_epochs)
+    training = count * _per_parameter(recipe) + micro * image + batch + train_data + beside
+    return CONTEXT[kind_of(device)] + max(training, 4 * count + max(test_data, beside))
 
 
 def _per_parameter(recipe: Recipe) -> int:
@@ -355,7 +357,7 @@ def key(recipe: Recipe, micro_batch: int | None = None) -> str:
     what = recipe.model_dump(mode="json", include={"model", "augment"})
     sizes = [recipe.image_size, recipe.channels, recipe.data.num_classes, data_bytes(recipe), train.batch_size, micro]
     how = [train.precision, train.engine, train.optimizer, bool(train.momentum), train.polyak is not None]
-    return content_hash([what, sizes, how])
+    return content_hash([what, sizes, [*how, *train.evaluate_epochs]])
 
 
 def measured(records: Iterable[Record], device_name: str, device: str) -> Iterator[tuple[str, int]]:

@@ -17,9 +17,10 @@ import numpy as np
 
 from vitrepro import stats
 from vitrepro.arrays import Floats
+from vitrepro.metrics import TOP1
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
-from vitrepro.rules import POWER, TOP1, line, printed_sd
+from vitrepro.rules import POWER, line, printed_sd
 from vitrepro.spec import (
     Bound,
     Claim,
@@ -224,7 +225,7 @@ def _outlook(claim: Claim, expect: Expect, runs: Sequence[Run], seen: Mapping[st
     match expect:
         case ValueExpect() if claim.reported is not None:
             for name, check in expect.cells.items():
-                if check.same_weights:  # where nothing is random there is no power
+                if check.same_weights or check.metric != TOP1:  # nothing is random, or nothing tells its spread
                     continue
                 cell = claim.reported.cells[name]
                 k, n, at_least = planned[check.arm], recipes[check.arm].test_size, check.direction == "at_least"
@@ -303,7 +304,7 @@ def cannot_pass(
         return f"cannot PASS: {part.data.test_images:,} test images are part of the test set"
     if any(r.deviations for r in trained):
         return "cannot PASS: the recipe is changed by hand"
-    if isinstance(entry.expect, OrderingExpect) and seeds < 2 and entry.expect.measures:
+    if isinstance(entry.expect, OrderingExpect | ValueExpect) and seeds < 2 and entry.expect.measures:
         return "cannot PASS: a measure of one seed has no interval"
     doubts = [o.doubt for o in outlook(claim, entry.expect, trained, seen) if o.doubt] if trained else []
     return f"cannot PASS: {doubts[0]}" if doubts else None

@@ -6,9 +6,10 @@ of the recipe and of a run's identity.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -40,6 +42,9 @@ MeasureName = Literal[
     "attention_wide_share_second_half",
     "attention_entropy_share",
 ]
+TrainingMeasure = Literal["confidence", "overconfidence", "gradient_norm_spread"]  # of models of any family
+EvaluatedSplit = Literal["dev", "test"]
+MAX_EPOCHS = 10_000  # that are looked at one by one
 
 
 def _not_a_truth_value(value: Any) -> Any:
@@ -459,6 +464,34 @@ class TrainSpec(Strict):
     batch_norm: Literal["batch", "process"] = Field(
         "batch", description="statistics of the whole batch, or of each process's share where several share a run"
     )
+    evaluate_epochs: tuple[EvaluatedSplit, ...] = Field(
+        (), description="splits of which right answers are counted after every epoch"
+    )
+    keep: Literal["last", "best-on-dev", "best-on-test"] = Field(
+        "last",
+        description="the epoch whose weights are tested; best: the first with the most right answers on that split. "
+        "best-on-test chooses by the very images that are reported, and every verdict says so",
+    )
+
+    @property
+    def chosen_on(self) -> EvaluatedSplit | None:
+        """The split by which the epoch is chosen, if it is."""
+        chosen: dict[str, EvaluatedSplit | None] = {"last": None, "best-on-dev": "dev", "best-on-test": "test"}
+        return chosen[self.keep]
+
+    @field_validator("evaluate_epochs")
+    @classmethod
+    def _each_split_once(cls, splits: tuple[EvaluatedSplit, ...]) -> tuple[EvaluatedSplit, ...]:
+        if len(set(splits)) != len(splits):
+            raise ValueError(f"a split stands twice: {list(splits)}")
+        return tuple(sorted(splits))
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Keys that came later are left out of JSON where they change nothing, so that runs keep their ids."""
+        values: dict[str, Any] = handler(self)
+        later = {"evaluate_epochs": [], "keep": "last"} if info.mode == "json" else {}
+        return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSpec:
@@ -472,6 +505,12 @@ class TrainSpec(Strict):
             raise ValueError(f"warmup_steps {self.warmup_steps} leaves nothing of {self.steps} steps")
         if self.micro_batch is not None and self.batch_size % self.micro_batch:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}")
+        if self.chosen_on is not None and self.chosen_on not in self.evaluate_epochs:
+            raise ValueError(f"keep {self.keep} needs {self.chosen_on} among evaluate_epochs")
+        if self.evaluate_epochs and self.epochs is None:
+            raise ValueError("evaluate_epochs needs a length in epochs, not in steps")
+        if self.evaluate_epochs and self.lr_grid is not None:
+            raise ValueError("evaluate_epochs goes with lr, not with lr_grid, whose last training has no dev split")
         return self
 
 
@@ -482,12 +521,25 @@ class Recipe(Strict):
     augment: AugmentSpec = AugmentSpec()
     model: ModelSpec
     train: TrainSpec
-    measures: tuple[MeasureName, ...] = Field((), description="taken of the trained model, beside its accuracy")
+    measures: tuple[MeasureName | TrainingMeasure, ...] = Field(
+        (), description="taken of the trained model or its training, beside its accuracy"
+    )
+
+    @field_validator("measures", mode="before")
+    @classmethod
+    def _not_of_an_epoch(cls, names: Any) -> Any:
+        for name in names if isinstance(names, list | tuple) else ():
+            if isinstance(name, str) and ("_epoch_" in name or name == "selection_gain"):
+                raise ValueError(f"{name} follows from the epochs of every run and is not listed; claims may name it")
+        return names
 
     @model_validator(mode="after")
     def _measures_exist(self) -> Recipe:
-        if self.measures and not isinstance(self.model, ViTSpec):
-            raise ValueError(f"measures are taken of models of family vit, not of family {self.model.family}")
+        of_vit = [m for m in self.measures if m in get_args(MeasureName)]
+        if of_vit and not isinstance(self.model, ViTSpec):
+            raise ValueError(f"{of_vit[0]} is taken of models of family vit, not of family {self.model.family}")
+        if "gradient_norm_spread" in self.measures and self.steps < 2:
+            raise ValueError("gradient_norm_spread needs two steps or more")
         if isinstance(self.model, ViTSpec):
             attended = [m for m in self.measures if m.startswith("attention_")]
             if attended and self.model.attention != "global":
@@ -547,6 +599,19 @@ class Recipe(Strict):
         return max(1, round(self.train.epochs * self.train_size / self.train.batch_size))
 
     @property
+    def epoch_ends(self) -> tuple[int, ...]:
+        """Steps after which each epoch is over, of the last perhaps only a part; none where nothing is by epochs.
+
+        That is where steps are given, where an epoch is less than a step, or where epochs are too many to look at.
+        """
+        epochs, per_epoch = self.train.epochs, self.train_size / self.train.batch_size
+        if epochs is None or epochs > MAX_EPOCHS:
+            return ()
+        whole = (round(k * per_epoch) for k in range(1, math.floor(epochs) + 1))
+        ends = (*(end for end in whole if end < self.steps), self.steps)
+        return ends if ends[0] > 0 and len(set(ends)) == len(ends) else ()
+
+    @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run: those behind the final weights, and those of every rate of a grid."""
         return self.steps + sum(self.at_rate(lr).steps for lr in self.train.lr_grid or ())
@@ -579,6 +644,10 @@ class Recipe(Strict):
             raise ValueError(f"data.train_images is {self.data.train_images}, the kept classes have about {share}")
         if self.train.lr_grid and not self.dev_images:
             raise ValueError("train.lr_grid is judged on the dev split, and data.dev_fraction leaves that empty")
+        if "dev" in self.train.evaluate_epochs and not self.dev_images:
+            raise ValueError("train.evaluate_epochs has the dev split, and data.dev_fraction leaves that empty")
+        if self.train.evaluate_epochs and not self.epoch_ends:
+            raise ValueError(f"train.evaluate_epochs needs epochs of a step or more, and at most {MAX_EPOCHS:,}")
         smallest = self.train_size - (self.dev_images if self.train.lr_grid else 0)
         if smallest < self.data.num_classes:
             raise ValueError(f"{smallest} training images for {self.data.num_classes} classes")

@@ -57,6 +57,42 @@ class GridPoint(Stored):
     n: PositiveInt
 
 
+class EpochPoint(Stored):
+    """What training came to in one epoch, and how many images of a split were right after it.
+
+    Attributes:
+        steps: of the run, when it was over.
+        train_loss: mean over its steps of the mean loss of their batches, in nats.
+        train_loss_sum: the sum instead, as many programs print it.
+    """
+
+    epoch: PositiveInt
+    steps: PositiveInt
+    train_loss: float
+    train_loss_sum: float
+    dev_correct: NonNegativeInt | None = None
+    dev_n: PositiveInt | None = None
+    test_correct: NonNegativeInt | None = None
+    test_n: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> EpochPoint:
+        for correct, n in ((self.dev_correct, self.dev_n), (self.test_correct, self.test_n)):
+            if (correct is None) != (n is None) or (correct or 0) > (n or 0):
+                raise ValueError(f"{correct} of {n} images cannot be right")
+        return self
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """By the names of `metrics.OF_AN_EPOCH`; accuracies in percent, of the splits that were looked at."""
+        made = {"train_loss": self.train_loss, "train_loss_sum": self.train_loss_sum}
+        if self.dev_correct is not None and self.dev_n is not None:
+            made["dev_top1"] = 100 * self.dev_correct / self.dev_n
+        if self.test_correct is not None and self.test_n is not None:
+            made["test_top1"] = 100 * self.test_correct / self.test_n
+        return made
+
+
 class TrainResult(Stored):
     """Counts over the whole test split, and how the weights came about.
 
@@ -64,13 +100,16 @@ class TrainResult(Stored):
         n, correct: test images evaluated and classified correctly; accuracy is correct / n.
         complete_n: test images of a complete evaluation.
         ids_sha256, train_sha256, test_sha256, data_sha256: which images, in which order, with which pixels.
-        weights_sha256: of the final weights; equal weights, equal hash.
+        weights_sha256: of the weights that were tested; equal weights, equal hash.
         initial_sha256: of the file of released weights that training started from, if it did.
         lr: peak learning rate of the final weights, chosen among `lr_grid_dev` where that is not empty.
         micro_batch: images per backward pass of a process; gradients were accumulated up to the effective batch.
         did_not_fit: larger micro-batches that ran out of memory.
         choices: made for speed, by name; see `vitrepro.engine`.
         peak_memory_bytes: of the device's memory on CUDA, of the process's on a CPU.
+        epochs: where the recipe's length is in epochs.
+        kept_epoch: whose weights were tested, where the recipe chooses one.
+        test_looks: how often the test images were looked at.
     """
 
     n: PositiveInt
@@ -105,6 +144,17 @@ class TrainResult(Stored):
     did_not_fit: tuple[PositiveInt, ...] = ()
     choices: dict[str, str] = Field(default_factory=dict)
     peak_memory_bytes: PositiveInt | None = None
+    epochs: tuple[EpochPoint, ...] = ()
+    kept_epoch: PositiveInt | None = None
+
+    @property
+    def every_measure(self) -> dict[str, float]:
+        """By name: what was taken, and what the epochs come to."""
+        made = {f"{name}_epoch_{p.epoch}": value for p in self.epochs for name, value in p.measures.items()}
+        on_dev, on_test = ([p.measures.get(f"{split}_top1", -1.0) for p in self.epochs] for split in ("dev", "test"))
+        if self.epochs and min(*on_dev, *on_test) >= 0:
+            made["selection_gain"] = max(on_test) - on_test[on_dev.index(max(on_dev))]
+        return {**made, **self.measures}
 
     @model_validator(mode="after")
     def _possible(self) -> TrainResult:

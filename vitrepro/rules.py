@@ -19,6 +19,7 @@ import numpy as np
 
 from vitrepro import stats
 from vitrepro.arrays import Bools
+from vitrepro.metrics import TOP1, is_accuracy, limits
 from vitrepro.spec import (
     Bound,
     Cell,
@@ -35,7 +36,6 @@ from vitrepro.spec import (
 from vitrepro.stats import Estimate, Interval
 
 ALPHA = 0.05
-TOP1 = "top1"
 POWER = 0.8  # with which a detectable difference is told
 
 
@@ -68,7 +68,7 @@ class Finding:
         decides: one sentence with the interval that decides and what it comes to.
         slack: how far it is from another outcome, in points; in tolerances where it was counted.
         form: what was compared: a counted quantity, the counts of one model evaluated twice, an accuracy, a gap between
-            arms, their equality, a measure with a number, or two printed numbers.
+            arms, their equality, a measure with a number or a reported one, or two printed numbers.
         relation: how measured should stand to the bound or the reported number, where it is not a margin.
         measured_open, reported_open: the value is more than this number, by how much nothing tells.
         deciding: the interval that decides: of the difference from the reported number, or `interval` itself.
@@ -183,7 +183,8 @@ def findings(
         case ValueExpect():
             for name, value in expect.cells.items():
                 cell = cells[name].model_copy(update={"value": cells[name].value + moved * value.margin})
-                yield (evaluated if value.same_weights else accuracy)(name, value, cell, arms[value.arm])
+                rule = evaluated if value.same_weights else accuracy if value.metric == TOP1 else measure
+                yield rule(name, value, cell, arms[value.arm])
         case OrderingExpect():
             for c in expect.all:
                 if isinstance(c, Bound):
@@ -573,7 +574,76 @@ def _one_model(a: Arm, b: Arm) -> bool:
     return bool(rows[0] & rows[1])
 
 
-# --- measures of trained models -----------------------------------------------------------------
+# --- measures of training runs ------------------------------------------------------------------
+
+
+def measure(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
+    """A measure of our training runs against a reported number, by equivalence or, of accuracies, non-inferiority.
+
+    More than was reported is EXCEEDS where the measure is an accuracy; of any other measure neither side is the better.
+    """
+    values, margin, metric = arm.measures[check.metric], check.margin, check.metric
+    mean, at_least = float(np.mean(values)), check.direction == "at_least"
+    estimate = stats.difference_of_measure(values, cell.value, printed_sd(cell), cell.runs)
+    seeds = f"{len(values)} seed{'s' if len(values) > 1 else ''}"
+    side = "below" if mean < cell.value else "above"
+    lies = f"lies {_digits(abs(mean - cell.value))} {side} the reported {_reported(cell)}."
+    relation, accepted = ("-" if at_least else "±"), (-margin, np.inf if at_least else margin)
+    if estimate is None or estimate.se == 0:
+        told = f"{name}: {metric} {_digits(mean)} ({seeds}) {lies}"
+        return Finding(
+            name, Outcome.INCONCLUSIVE, mean, None, cell.value, margin, told, _no_interval(estimate), 0.0, "measure",
+            relation, accepted=accepted,
+        )  # fmt: skip
+    least, most = limits(metric)
+    shown, i = _possible(stats.t_interval(values), least, most), estimate.interval(0.90)
+    if i.low > -margin and (at_least or i.high < margin):
+        outcome, where = Outcome.PASS, "above the lower margin" if at_least else "inside the margin"
+    elif i.high < -margin:
+        outcome, where = Outcome.FAIL, "below the lower margin"
+    elif i.low > margin and not at_least:
+        outcome, where = Outcome.EXCEEDS if is_accuracy(metric) else Outcome.FAIL, "above the margin"
+    else:
+        outcome, where = Outcome.INCONCLUSIVE, "across the edge of the margin"
+    signed = f"{-margin:g}" if "lower" in where else f"{margin:g}"
+    decides = f"The 90% interval of the difference, {_interval(i, _decimals(margin))}, is {where} of {signed}"
+    p_low, p_high = estimate.p_above(-margin), estimate.p_below(margin)
+    against = (estimate.p_below(-margin), *(() if at_least else (estimate.p_above(margin),)))
+    made = Finding(
+        name,
+        outcome,
+        mean,
+        shown,
+        cell.value,
+        margin,
+        f"{name}: {metric} {_digits(mean)} ({_digits(shown.low)} to {_digits(shown.high)}, {seeds}) {lies}",
+        f"{decides}, so {outcome.value}.",
+        _distance(i, *((-margin,) if at_least else (-margin, margin))),
+        "measure",
+        relation,
+        deciding=i,
+        accepted=accepted,
+        p=p_low if at_least else max(p_low, p_high),
+        p_against=min(against),
+        power=_power_inside(estimate, margin, two_sided=not at_least),
+        detectable=_within(margin + _reach(estimate, 0.95), most - least),
+    )
+    return made if outcome is not Outcome.PASS or arm.learned else made.but("ours is not above chance")
+
+
+def _digits(value: float) -> str:
+    """A number of any size, to five digits."""
+    return f"{value:.5g}"
+
+
+def _decimals(margin: float) -> int:
+    """Digits after the point that show a tenth of a margin, and two at least."""
+    return max(2, 1 - math.floor(math.log10(margin)))
+
+
+def _no_interval(estimate: Estimate | None) -> str:
+    lacking = "Two seeds or more are needed for an interval" if estimate is None else "Seeds that all agree have none"
+    return f"{lacking}, so INCONCLUSIVE."
 
 
 def _bound(check: Bound, arm: Arm) -> Finding:
@@ -606,13 +676,9 @@ def _measure(
     measures = f"{label}: {mean:+.3f} over {seeds} seed{'s' if seeds > 1 else ''}{' an arm' if others else ''}."
     accepted = (edge, np.inf) if relation == ">" else (-np.inf, edge)
     if estimate is None or estimate.se == 0:
-        lacking = (
-            "Two seeds or more are needed for an interval" if estimate is None else "Seeds that all agree have none"
-        )
-        decides = f"{lacking}, so INCONCLUSIVE."
         return Finding(
-            label, Outcome.INCONCLUSIVE, mean, None, None, edge, measures, decides, 0.0, "measure", relation,
-            accepted=accepted,
+            label, Outcome.INCONCLUSIVE, mean, None, None, edge, measures, _no_interval(estimate), 0.0, "measure",
+            relation, accepted=accepted,
         )  # fmt: skip
     i = estimate.interval(0.95)
     up, down = i.low > edge, i.high < edge

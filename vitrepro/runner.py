@@ -29,8 +29,9 @@ from vitrepro.data.splits import Split, load_split
 from vitrepro.data.stream import Images
 from vitrepro.distributed import device_name, from_first, rank_and_world
 from vitrepro.errors import RunError
-from vitrepro.measure import accuracy, analytic
-from vitrepro.measure.trained import measure
+from vitrepro.measure import accuracy, analytic, training
+from vitrepro.measure.accuracy import Answers
+from vitrepro.measure.trained import MEASURES, measure
 from vitrepro.models.build import build
 from vitrepro.models.vit import Attention
 from vitrepro.plan import Run
@@ -231,6 +232,19 @@ def _train_and_test(
         torch.cuda.reset_peak_memory_stats(device)
 
     total_steps = float(recipe.total_steps)
+    counted = {
+        name: (on_device(split, device), split.labels)
+        for name in recipe.train.evaluate_epochs
+        for split in [load_split(data, recipe.data, name, run.seed)]
+    }
+
+    def count(model: nn.Module) -> dict[str, int]:
+        """Right answers and images of the splits that are looked at after every epoch."""
+        found = {}
+        for name, (images, labels) in counted.items():
+            found[f"{name}_correct"] = int((predict(model, images) == labels).sum())
+            found[f"{name}_n"] = len(labels)
+        return found
 
     def fit(of: Recipe, images: Images, labels: Tensor, stage: int, steps_before: int) -> tuple[nn.Module, Trained]:
         """A model trained by a recipe with a single learning rate, as one stage of the run."""
@@ -267,6 +281,7 @@ def _train_and_test(
                         should_stop=should_stop,
                         checkpoint_seconds=task.checkpoint_seconds,
                         stage=stage,
+                        count=count,
                     )
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
@@ -279,7 +294,10 @@ def _train_and_test(
         return model, trained
 
     def predict(model: nn.Module, images: Tensor) -> Ints:
-        return accuracy.predict(
+        return answer(model, images).predicted
+
+    def answer(model: nn.Module, images: Tensor) -> Answers:
+        return accuracy.answers(
             engine.for_evaluation(model, choices),
             images,
             recipe.augment,
@@ -304,7 +322,9 @@ def _train_and_test(
         dev_correct, dev_n = int((predict(model, on_device(dev, device)) == dev.labels).sum()), len(dev.labels)
     test = load_split(data, recipe.data, "test", run.seed)
     test_images = on_device(test, device)
-    predictions = Predictions(test.ids, predict(model, test_images), test.labels)
+    answers = answer(model, test_images)
+    predictions = Predictions(test.ids, answers.predicted, test.labels)
+    went = training.Subject(trained.gradient_norms, answers.confidence, predictions.correct)
     result = TrainResult(
         n=len(test.ids),
         correct=int(predictions.correct.sum()),
@@ -326,17 +346,21 @@ def _train_and_test(
         dev_correct=dev_correct,
         dev_n=dev_n,
         train_seconds=grid.train_seconds + trained.seconds,
-        eval_seconds=grid.eval_seconds + time.monotonic() - began,
+        eval_seconds=grid.eval_seconds + trained.eval_seconds + time.monotonic() - began,
         resumed_at=(*grid.resumed_at, *(grid.steps + step for step in trained.resumed_at)),
         initial_sha256=initial.sha256 if initial else None,
         lr=final.train.lr,
         lr_grid_dev=grid.points,
         data_changes=data.changes,
-        measures=_measures(engine.configure(model, None), recipe, test_images[:MEASURED_IMAGES]),
+        measures=_measures(engine.configure(model, None), recipe, test_images[:MEASURED_IMAGES])
+        | training.measure(went, recipe.measures),
         processes=processes,
         did_not_fit=too_large,
         choices=choices.told | _compiled(trained) | {"allocator": provenance.allocator()},
         peak_memory_bytes=_peak_memory(device),
+        epochs=trained.epochs,
+        kept_epoch=trained.kept_epoch,
+        test_looks=1 + sum(point.test_n is not None for point in trained.epochs),
     )
     return result, predictions
 
@@ -387,13 +411,14 @@ def _did_not_fit(folder: Path, model: nn.Module, share: int, used: int, too_larg
 
 
 def _measures(model: nn.Module, recipe: Recipe, images: Tensor) -> dict[str, float]:
-    """The recipe's measures of the trained model, on the first test images; uint8, (N, C, H, W)."""
-    if not recipe.measures:
+    """The recipe's measures of a trained ViT, on the first test images; uint8, (N, C, H, W)."""
+    names = [name for name in recipe.measures if name in MEASURES]
+    if not names:
         return {}
     assert isinstance(recipe.model, ViTSpec)
     size, grid = recipe.image_size, check_grid(recipe.model, recipe.image_size)
     shown = normalize(images, recipe.augment, size)
-    return measure(model, shown, recipe.measures, patch_size=size // grid, grid=grid)
+    return measure(model, shown, names, patch_size=size // grid, grid=grid)
 
 
 @dataclass(frozen=True)

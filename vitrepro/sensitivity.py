@@ -18,7 +18,8 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from vitrepro.literal import Checked, FormulaError, evaluate
-from vitrepro.rules import TOP1, Finding, Outcome
+from vitrepro.metrics import TOP1, is_accuracy, limits
+from vitrepro.rules import Finding, Outcome
 from vitrepro.spec import (
     Bound,
     Cell,
@@ -155,15 +156,20 @@ def _by_margins(step: int) -> str:
 
 
 def _numbers(claim: Claim, expect: ExactExpect | ValueExpect, found: Verdict) -> Iterator[Perturbation]:
-    most = 100.0 if isinstance(expect, ValueExpect) else math.inf
+    ranges = [limits(expect.cells[f.label].metric) if isinstance(expect, ValueExpect) else (0.0, math.inf)
+              for f in found.findings]  # fmt: skip
     for step in STEPS:
         shown = [f.measured - step * _tolerance(f) for f in found.findings]
-        counts = all(0 <= value <= most for value in shown)
+        counts = all(low <= value <= high for value, (low, high) in zip(shown, ranges, strict=True))
         yield Perturbation(_by_margins(step), "margins", claim, step, float(step), counts)
     moved_to = partial(_reporting, claim, expect, found)
     yield Perturbation("moved onto what was measured", "far", moved_to([f.measured for f in found.findings]))
-    high = {f.label: min(most, 10 * max(f.measured, abs(f.reported or 0.0), f.bound, 1.0)) for f in found.findings}
-    for name, end in {"0": dict.fromkeys(high, 0.0), "far more" if math.isinf(most) else "100": high}.items():
+    high = {
+        f.label: min(most, 10 * max(f.measured, abs(f.reported or 0.0), f.bound, 1.0))
+        for f, (_, most) in zip(found.findings, ranges, strict=True)
+    }
+    far = "100" if set(high.values()) == {100.0} else "far more"
+    for name, end in {"0": dict.fromkeys(high, 0.0), far: high}.items():
         reported = [(f.reported or 0.0) + f.measured - end[f.label] for f in found.findings]
         yield Perturbation(f"as if ours were {name}", "far", moved_to(reported))
 
@@ -206,8 +212,9 @@ def _orders(expect: OrderingExpect, found: Verdict, expecting: _Expecting) -> It
     for step in STEPS:
         harder = [step * unit * _sign(c) for (c, _), unit in zip(pairs, units, strict=True)]
         edges = [_edge(c) + h for (c, _), h in zip(pairs, harder, strict=True)]
-        shown = [f.measured - h for (c, f), h in zip(pairs, harder, strict=True) if _of_accuracies(c)]
-        counts = _could_change(found, step) and all(abs(gap) <= 100 for gap in shown)
+        counts = _could_change(found, step) and all(
+            _possible(c, f.measured - h) for (c, f), h in zip(pairs, harder, strict=True)
+        )
         yield Perturbation(_by_margins(step), "margins", asking(edges), step, counts=counts)
     turned = [_reversed(c) for c in expect.all]
     for i, (f, other) in enumerate(zip(findings, turned, strict=True)):
@@ -237,8 +244,14 @@ def _beside(f: Finding, sign: int, otherwise: float) -> float:
     return f.deciding.low - room if sign < 0 else f.deciding.high + room
 
 
+def _possible(c: Comparison | Bound, value: float) -> bool:
+    """Whether it could have been measured: by what accuracies, losses and the like can be, and differences of them."""
+    low, high = limits(c.metric)
+    return low - high <= value <= high - low if isinstance(c, Comparison) else low <= value <= high
+
+
 def _of_accuracies(c: Comparison | Bound) -> bool:
-    return isinstance(c, Comparison) and c.metric == TOP1
+    return isinstance(c, Comparison) and is_accuracy(c.metric)
 
 
 def _edge(c: Comparison | Bound) -> float:
@@ -285,9 +298,15 @@ def _can_hold(expect: Expect) -> bool:
             graphs[c.metric].append((c.than, c.greater, c.by))
         else:
             graphs[c.metric].append((_ZERO, c.arm, c.above) if c.above is not None else (c.arm, _ZERO, -_edge(c)))
-    arms = {arm for edge in graphs[TOP1] for arm in edge[:2]}
-    within = [limit for arm in arms for limit in ((_ZERO, arm, 0.0), (arm, _ZERO, -100.0))]
-    return not any(_endless(g + within if metric == TOP1 else g) for metric, g in graphs.items())
+    return not any(_endless([*edges, *_within(metric, edges)]) for metric, edges in graphs.items())
+
+
+def _within(metric: str, edges: Sequence[tuple[str, str, float]]) -> Iterator[tuple[str, str, float]]:
+    """That every arm's value lies within what the metric can be."""
+    low, high = limits(metric)
+    for arm in {arm for edge in edges for arm in edge[:2]} - {_ZERO}:
+        yield from ([(_ZERO, arm, low)] if math.isfinite(low) else [])
+        yield from ([(arm, _ZERO, -high)] if math.isfinite(high) else [])
 
 
 _ZERO = ""  # beside the arms, the number 0

@@ -19,12 +19,14 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from vitrepro import formula
-from vitrepro.recipe import NUMBER, MeasureName, ModelSpec, NonNegativeFloat, PositiveFloat, PositiveInt, Strict
+from vitrepro.metrics import TOP1, Measure, Metric, is_accuracy
+from vitrepro.recipe import NUMBER, ModelSpec, NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 
 ScaleName = Literal["paper", "gpu", "cpu", "quick"]
 SCALES: tuple[ScaleName, ...] = ("paper", "gpu", "cpu", "quick")  # most faithful first
@@ -204,21 +206,43 @@ class ExactExpect(Strict):
 
 
 class ValueCheck(Strict):
-    """A measured accuracy against a reported one, by equivalence within a margin set beforehand."""
+    """A measured accuracy, or a measure, against a reported one, by equivalence within a margin set beforehand."""
 
     arm: Name
-    margin: Annotated[float, Field(gt=0, lt=50), NUMBER] = Field(
-        description="points of top-1; smallest difference that matters"
-    )
+    metric: Metric = TOP1
+    margin: PositiveFloat = Field(description="points of top-1, or of the measure; smallest difference that matters")
     direction: Literal["two_sided", "at_least"] = "two_sided"
     same_weights: bool = Field(
         False, description="a released model evaluated again, where nothing is random and counts decide"
     )
 
+    @field_validator("margin")
+    @classmethod
+    def _less_than_an_accuracy_has(cls, margin: float, info: ValidationInfo) -> float:
+        if is_accuracy(info.data.get("metric", TOP1)) and margin >= 50:
+            raise ValueError(f"{margin:g}: of an accuracy it should be less than 50")
+        return margin
+
+    @model_validator(mode="after")
+    def _what_fits_the_metric(self) -> ValueCheck:
+        if self.same_weights and self.metric != TOP1:
+            raise ValueError(f"same_weights is for the final accuracy, not for {self.metric}")
+        if self.direction == "at_least" and not is_accuracy(self.metric):
+            raise ValueError(
+                f"direction at_least is for accuracies; that {self.metric} is at least or at most a number is a bound, "
+                "above or below, of an ordering"
+            )
+        return self
+
 
 class ValueExpect(Strict):
     kind: Literal["value"] = "value"
     cells: Annotated[dict[Name, ValueCheck], Field(min_length=1)]
+
+    @property
+    def measures(self) -> tuple[tuple[str, str], ...]:
+        """Arm and name of every measure that is looked at."""
+        return tuple(dict.fromkeys((c.arm, c.metric) for c in self.cells.values() if c.metric != TOP1))
 
 
 class Comparison(Strict):
@@ -226,10 +250,17 @@ class Comparison(Strict):
 
     greater: Name
     than: Name
-    by: Annotated[float, Field(gt=-50, lt=100), NUMBER] = Field(
+    metric: Metric = TOP1
+    by: Annotated[float, NUMBER] = Field(
         0.0, description="points of top-1, or of the measure; negative: it falls short by less than that"
     )
-    metric: Literal["top1"] | MeasureName = "top1"
+
+    @field_validator("by")
+    @classmethod
+    def _within_accuracies(cls, by: float, info: ValidationInfo) -> float:
+        if is_accuracy(info.data.get("metric", TOP1)) and not -50 < by < 100:
+            raise ValueError(f"{by:g}: of accuracies it should be greater than -50 and less than 100")
+        return by
 
     @model_validator(mode="after")
     def _two_arms(self) -> Comparison:
@@ -242,7 +273,7 @@ class Bound(Strict):
     """A measure of an arm's seeds lies above or below a number."""
 
     arm: Name
-    metric: MeasureName
+    metric: Measure
     above: Annotated[float, NUMBER] | None = None
     below: Annotated[float, NUMBER] | None = None
 
@@ -270,13 +301,13 @@ class OrderingExpect(Strict):
     all: Annotated[tuple[ComparisonOrBound, ...], Field(min_length=1)]
 
     @property
-    def measures(self) -> tuple[tuple[str, MeasureName], ...]:
-        """Arm and name of every measure of trained models that is looked at."""
-        needed: list[tuple[str, MeasureName]] = []
+    def measures(self) -> tuple[tuple[str, str], ...]:
+        """Arm and name of every measure that is looked at."""
+        needed: list[tuple[str, str]] = []
         for c in self.all:
             if isinstance(c, Bound):
                 needed.append((c.arm, c.metric))
-            elif c.metric != "top1":
+            elif c.metric != TOP1:
                 needed += [(c.greater, c.metric), (c.than, c.metric)]
         return tuple(dict.fromkeys(needed))
 

@@ -149,13 +149,34 @@ def difference(
     k = len(accuracies)
     sd, source = seed_sd(accuracies, n)
     known = k < 3 and source == BOUND
-    theirs = sd if reported_sd is None else reported_sd
-    parts = [(sd**2 / k, math.inf if known else k - 1)]
-    if reported_sd is None:  # one spread, estimated once
-        parts = [(sd**2 / k + theirs**2 / (reported_runs or 1), parts[0][1])]
-    else:
-        parts.append((theirs**2 / (reported_runs or 1), (reported_runs or 1) - 1 or math.inf))
+    parts = _with_reported(sd, k, math.inf if known else k - 1, reported_sd, reported_runs or 1)
     return Estimate(float(np.mean(accuracies)) - reported, *_sum(parts), source, bound=known)
+
+
+def difference_of_measure(
+    values: Sequence[float], reported: float, reported_sd: float | None, reported_runs: int | None
+) -> Estimate | None:
+    """The same for a number that is no accuracy, of which the seeds alone tell how much it varies.
+
+    Returns:
+        None with fewer than two values; an estimate without error where all are the same number.
+    """
+    k = len(values)
+    if k < 2:
+        return None
+    centre, sd = float(np.mean(values)) - reported, float(np.std(values, ddof=1))
+    if len(set(values)) == 1:
+        return Estimate(centre, 0.0, k - 1, "t over seeds")
+    return Estimate(centre, *_sum(_with_reported(sd, k, k - 1, reported_sd, reported_runs or 1)), "t over seeds")
+
+
+def _with_reported(
+    sd: float, k: int, freedom: float, reported_sd: float | None, runs: int
+) -> list[tuple[float, float]]:
+    """Variances of the mean of our seeds and of the reported number, each with its degrees of freedom."""
+    if reported_sd is None:  # one spread, estimated once
+        return [(sd**2 / k + sd**2 / runs, freedom)]
+    return [(sd**2 / k, freedom), (reported_sd**2 / runs, runs - 1 or math.inf)]
 
 
 def _sum(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:

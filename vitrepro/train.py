@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vitrepro import checkpoint, distributed, optim
 from vitrepro.arrays import Ints
+from vitrepro.course import Course
 from vitrepro.data.augment import augment
 from vitrepro.data.batches import batches
 from vitrepro.data.stream import Images, Resident
@@ -24,6 +25,7 @@ from vitrepro.engine import Engine, choose, compilation_pays, has_unused
 from vitrepro.errors import RunError
 from vitrepro.randomness import derive
 from vitrepro.recipe import Arithmetic, Recipe
+from vitrepro.record import EpochPoint
 
 CHECK_STEPS = 20  # at most, between looks at the losses on a GPU: a look waits for the device
 TIMED_STEPS = 30  # before it is decided whether to compile
@@ -43,10 +45,12 @@ class Trained:
     """How the weights came about.
 
     Attributes:
-        seconds: spent in the loop, over all attempts.
+        seconds: spent in the loop, over all attempts, less those spent on evaluating after epochs.
         resumed_at: steps at which a stopped or killed run went on.
         micro_batch: images per backward pass of a process.
         compiled_at: step from which on the compiled model was used; None for never.
+        kept_epoch: whose weights the model has in the end; None for the last step's.
+        gradient_norms: of the first steps, before clipping, where the recipe measures them.
     """
 
     steps: int
@@ -56,6 +60,10 @@ class Trained:
     resumed_at: tuple[int, ...]
     micro_batch: int
     compiled_at: int | None = None
+    epochs: tuple[EpochPoint, ...] = ()
+    kept_epoch: int | None = None
+    gradient_norms: tuple[float, ...] = ()
+    eval_seconds: float = 0.0
 
 
 def train(
@@ -74,6 +82,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_seconds: float = 30.0,
     stage: int = 0,
+    count: Callable[[nn.Module], Mapping[str, int]] = lambda _: {},
 ) -> Trained:
     """Train a model in place, from the newest checkpoint in `folder` if there is one.
 
@@ -89,6 +98,7 @@ def train(
         micro_batch: images per backward pass, instead of the recipe's; gradients are accumulated.
         stage: whose checkpoints to go on from, where a run trains several times.
         log: called about a hundred times with step, loss, lr and the training accuracy since the last call.
+        count: right answers and images after an epoch, by the fields of `EpochPoint`; draws no random numbers.
 
     Raises:
         Diverged: the loss is not finite, with the step; nothing is saved after it.
@@ -108,6 +118,7 @@ def train(
     compiled_at: int | None = None
     weights = [p for p in model.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in weights] if spec.polyak else []
+    course = Course.of(recipe)
     state = checkpoint.load_newest(folder, device, stage)
     if state is not None:
         start, loss, before = state["step"], state["loss"], state["seconds"]
@@ -117,6 +128,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         average = state["average"]
+        course.restore(state.get("course"))
     distributed.agree(start, "go on from another step")
 
     shared = distributed.share_gradients(model, device, some_unused=has_unused(model)) if world > 1 else None
@@ -125,6 +137,11 @@ def train(
         forward = torch.compile(forward)
     undecided = engine.may_compile and compiled_at is None
     began = saved = time.monotonic()
+    evaluated_before = course.seconds
+
+    def elapsed() -> float:
+        """Seconds of this attempt, less those of evaluating."""
+        return time.monotonic() - began - (course.seconds - evaluated_before)
 
     def save(step: int) -> None:
         values = {
@@ -135,9 +152,10 @@ def train(
             "loss": loss,
             "skipped": skipped,
             "in_a_row": in_a_row,
-            "seconds": before + time.monotonic() - began,
+            "seconds": before + elapsed(),
             "resumed_at": resumed_at,
             "compiled_at": compiled_at,
+            "course": course.state(),
         }
         checkpoint.save(folder, step, values, stage)
 
@@ -153,7 +171,7 @@ def train(
     loss_sum, seen, hits = 0.0, 0, torch.zeros((), dtype=torch.int64, device=device)
     for step, (stored, where) in enumerate(zip(source.batches(of_images), of_labels, strict=True), start):
         done = step + 1
-        look = done % check_every == 0 or done % log_every == 0 or done == steps
+        look = done % check_every == 0 or done % log_every == 0 or done == steps or done in course.ends
         rate = optim.learning_rate(step, steps, spec)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -192,9 +210,14 @@ def train(
                 at = done - len(found) + bad
                 raise Diverged(f"the loss is {found[bad]} at step {at} of {steps}; the run has diverged")
             loss, loss_sum, seen, losses = found[-1], loss_sum + sum(found), seen + len(found), []
+            course.add(found)
         scaler.unscale_(optimizer)
-        if spec.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), spec.clip_norm) if spec.clip_norm is not None else None
+        if done <= course.norms_of:
+            norm = (
+                norm if norm is not None else nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+            )
+            course.norms.append(norm)
         scale = scaler.get_scale()
         scaler.step(optimizer)  # leaves the step out where a gradient is infinite
         scaler.update()
@@ -206,6 +229,13 @@ def train(
         if spec.polyak is not None:
             torch._foreach_lerp_(average, [p.detach() for p in weights], 1 - spec.polyak)
 
+        if done in course.ends:
+            with _replaced(weights, average):
+                since = time.monotonic()
+                counts = count(model) if spec.evaluate_epochs else {}
+                course.seconds += time.monotonic() - since
+                course.end_epoch(done, counts, model)
+            model.train()
         if look and (done % log_every == 0 or done == steps):
             row = {"step": float(done), "steps": float(steps), "loss": loss_sum / seen, "lr": rate}
             if target.ndim == 1:
@@ -223,13 +253,40 @@ def train(
             raise Stopped(f"stopped after step {done} of {steps}")
         if undecided and done >= start + TIMED_STEPS:
             undecided = False
-            pace = (time.monotonic() - began) / (done - start)
+            pace = elapsed() / (done - start)
             if distributed.any_of(compilation_pays(pace, steps - done)):
                 torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
                 forward, compiled_at = torch.compile(forward), done
 
-    if spec.polyak is not None:
-        for parameter, mean in zip(weights, average, strict=True):
-            parameter.data.copy_(mean)
-    seconds = before + time.monotonic() - began
-    return Trained(steps, skipped, loss, seconds, resumed_at, micro, compiled_at)
+    if course.best is not None:
+        model.load_state_dict(course.best)
+    elif spec.polyak is not None:
+        _copy(average, weights)
+    norms = torch.stack(course.norms).tolist() if course.norms else []
+    return Trained(
+        steps,
+        skipped,
+        loss,
+        before + elapsed(),
+        resumed_at,
+        micro,
+        compiled_at,
+        tuple(course.points),
+        course.kept_epoch,
+        tuple(norms),
+        course.seconds,
+    )
+
+
+@contextlib.contextmanager
+def _replaced(weights: Sequence[Tensor], average: Sequence[Tensor]) -> Iterator[None]:
+    """The average in place of the weights, where one is kept: it is what is evaluated."""
+    own = [weight.detach().clone() for weight in weights] if average else []
+    _copy(average, weights)
+    yield
+    _copy(own, weights)
+
+
+def _copy(values: Sequence[Tensor], into: Sequence[Tensor]) -> None:
+    for value, weight in zip(values, into, strict=False):  # none where no average is kept
+        weight.data.copy_(value)

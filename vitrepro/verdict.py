@@ -20,7 +20,7 @@ from vitrepro.formula import Span
 from vitrepro.literal import Checked
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
 from vitrepro.rules import ALPHA, Arm, Finding, Outcome, combine, findings, tightest
-from vitrepro.spec import Claim, Expect, LiteralExpect, OrderingExpect
+from vitrepro.spec import Claim, Expect, LiteralExpect, OrderingExpect, ValueExpect
 
 AGAINST = (Outcome.FAIL, Outcome.EXCEEDS)
 
@@ -119,7 +119,8 @@ def judge(
     arms = _by_arm(measured)
     lacking = [f"{m} of {arm}" for arm, m in _measures(entry.expect) if len(arms[arm].measures[m]) < arms[arm].runs]
     if lacking:
-        return undecided(Outcome.NOT_RUN, f"the stored runs did not measure {', '.join(lacking)}; verify it again")
+        again = "verify it again, with --fresh if their recipe is the same"
+        return undecided(Outcome.NOT_RUN, f"the stored runs did not measure {', '.join(lacking)}; {again}")
     caps: list[tuple[str, str]] = []
     trained = [m.record.result for m in measured if m.record and isinstance(m.record.result, TrainResult)]
     if trained:
@@ -142,9 +143,18 @@ def judge(
         fidelity=entry.fidelity,
         registered_seeds=registered_seeds,
         caps=caps,
+        beside=tuple(_chosen_on_the_test_split(measured)),
         moved=moved,
         run_ids=tuple(m.run_id for m in measured),
     )
+
+
+def _chosen_on_the_test_split(measured: Sequence[Measured]) -> Iterator[str]:
+    """What must be said of arms whose epoch was chosen by the very images that their accuracy is of."""
+    configs = [(m.arm, m.record.config.get("train") or {}) for m in measured if m.record]
+    arms = dict.fromkeys(arm for arm, train in configs if train.get("keep") == "best-on-test")
+    if arms:
+        yield f"epoch chosen on the test split that is reported: {', '.join(arms)}"
 
 
 def weigh(
@@ -318,7 +328,7 @@ def _most(name: str, cases: Sequence[Checked], found: Sequence[Finding], otherwi
 
 
 def _measures(expect: Expect) -> tuple[tuple[str, str], ...]:
-    return expect.measures if isinstance(expect, OrderingExpect) else ()
+    return expect.measures if isinstance(expect, OrderingExpect | ValueExpect) else ()
 
 
 def _cap(outcome: Outcome, reason: str, why: str) -> tuple[Outcome, str]:
@@ -404,7 +414,7 @@ def _by_arm(measured: Sequence[Measured]) -> dict[str, Arm]:
                 row = m.predictions.by_id().correct
                 rows[row.tobytes()] = row
                 num_classes = m.record.result.num_classes
-                for measure, value in m.record.result.measures.items():
+                for measure, value in m.record.result.every_measure.items():
                     measures[measure].append(value)
                 commonest = commonest or int(np.bincount(m.predictions.labels).max())
         if rows:

@@ -556,3 +556,95 @@ def test_only_a_lack_of_memory_makes_batches_smaller(
     small_memory(monkeypatch, 8, says, kind)
     with pytest.raises(SmallerBatch if again else kind):
         execute(task(tmp_path, digits, recipe()), lambda _: None, lambda: False)
+
+
+# --- epochs
+
+
+LOOKED = {"steps": None, "epochs": 3, "evaluate_epochs": ["dev", "test"], "lr": 1e-1, "optimizer": "sgd"}
+
+
+def with_measures(of: Recipe, *names: str) -> Recipe:
+    return Recipe.model_validate({**of.model_dump(), "measures": names})
+
+
+@pytest.mark.parametrize("keep", ["last", "best-on-dev", "best-on-test"])
+def test_the_epoch_that_is_kept_is_the_one_that_is_tested_and_hashed(
+    digits: Prepared, tmp_path: Path, keep: str
+) -> None:
+    of = task(tmp_path, digits, recipe(**{**LOOKED, "keep": keep, "lr": 3e-1}))
+    found = done(of)
+    assert [(p.epoch, p.steps, p.dev_n, p.test_n) for p in found.epochs] == [
+        (1, 6, 10, 797),
+        (2, 11, 10, 797),
+        (3, 17, 10, 797),
+    ]
+    assert found.test_looks == 4
+    right = {"last": [0, 0, 1]} | {
+        f"best-on-{s}": [getattr(p, f"{s}_correct") for p in found.epochs] for s in ("dev", "test")
+    }
+    kept = right[keep].index(max(right[keep]))
+    assert found.kept_epoch == (None if keep == "last" else kept + 1)
+    assert (found.correct, found.dev_correct) == (found.epochs[kept].test_correct, found.epochs[kept].dev_correct)
+    assert found.every_measure["test_top1_epoch_2"] == pytest.approx(100 * (found.epochs[1].test_correct or 0) / 797)
+    shorter = done(task(tmp_path / "shorter", digits, recipe(**{**LOOKED, "lr": 3e-1, "epochs": 3})))
+    assert (shorter.weights_sha256 == found.weights_sha256) == (kept == 2)
+
+
+def test_looking_at_epochs_changes_nothing_else(digits: Prepared, tmp_path: Path) -> None:
+    looked = done(task(tmp_path / "a", digits, recipe(**LOOKED)))
+    plain = done(task(tmp_path / "b", digits, recipe(**{**LOOKED, "evaluate_epochs": []})))
+    assert plain.weights_sha256 == looked.weights_sha256
+    assert [p.train_loss for p in plain.epochs] == [p.train_loss for p in looked.epochs]
+    assert (plain.test_looks, plain.epochs[0].test_n, plain.kept_epoch) == (1, None, None)
+
+
+@pytest.mark.parametrize("every", [1, 4, 7])
+def test_a_run_that_keeps_its_best_epoch_is_resumed_exactly(digits: Prepared, tmp_path: Path, every: int) -> None:
+    chosen = with_measures(recipe(**{**LOOKED, "keep": "best-on-dev"}), "gradient_norm_spread", "overconfidence")
+    whole = task(tmp_path / "whole", digits, chosen)
+    expected = outcome(whole, done(whole))
+    of = task(tmp_path / "parts", digits, chosen)
+    for _ in range(100):
+        calls = iter(range(1, 1000))
+        try:
+            found = done(of, lambda calls=calls: next(calls) >= every)  # type: ignore[misc]
+            break
+        except Stopped:
+            continue
+    assert len(found.resumed_at) >= 2
+    assert outcome(of, found) == expected
+
+
+def test_confidence_is_over_the_whole_test_split(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+    answers = runner.accuracy.answers
+
+    def noted(*args: Any, **options: Any) -> Any:
+        said.append(answers(*args, **options))
+        return said[-1]
+
+    monkeypatch.setattr(runner.accuracy, "answers", noted)
+    of = with_measures(recipe(), "confidence", "overconfidence", "gradient_norm_spread")
+    found = done(task(tmp_path, digits, of))
+    sure = 100 * said[-1].confidence.mean()
+    assert len(said[-1].confidence) == found.n == 797
+    assert found.measures["confidence"] == pytest.approx(sure)
+    assert found.measures["overconfidence"] == pytest.approx(sure - 100 * found.correct / 797)
+    assert 0 < found.measures["gradient_norm_spread"] < 5
+
+
+def test_a_record_without_what_later_versions_hold_is_read(digits: Prepared, tmp_path: Path) -> None:
+    of = task(tmp_path, digits, recipe())
+    done(of)
+    path = of.store.run_dir(of.run.id) / "record.json"
+    values = json.loads(path.read_text())
+    for key in ("epochs", "kept_epoch"):
+        del values["result"][key]
+    path.write_text(json.dumps(values))
+    read = of.store.record(of.run.id)
+    assert read is not None
+    assert isinstance(read.result, TrainResult)
+    assert (read.result.epochs, read.result.kept_epoch, read.result.every_measure) == ((), None, {})

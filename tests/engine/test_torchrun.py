@@ -21,7 +21,9 @@ type: train
 title: two ViTs, told apart by their position embeddings
 base:
   data: {name: digits, train_images: 300}
-  train: {steps: 15, batch_size: 36, micro_batch: 6, lr: 2e-3, precision: fp32, clip_norm: 1.0}
+  train:
+    {epochs: 2, batch_size: 36, micro_batch: 6, lr: 2e-3, precision: fp32, clip_norm: 1.0, evaluate_epochs: [test],
+     keep: best-on-test}
   augment: {crop_padding: 1, color_jitter: null}
   model: {family: vit, patch_size: 4, embed_dim: 16, depth: 2, num_heads: 2, attention_norm: unused}
 factors:
@@ -75,7 +77,12 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path: Path) -> None:
     for arm, (result, losses, predicted) in expected.items():
         other, other_losses, other_predicted = found[arm]
         assert other_losses == pytest.approx(losses, abs=1e-5)
-        assert len(losses) == 15
+        assert len(losses) == 17
+        sums, other_sums = ([p.train_loss_sum for p in r.epochs] for r in (result, other))
+        assert other_sums == pytest.approx(sums, abs=1e-4)
+        assert len(sums) == 2
+        assert [p.test_correct for p in other.epochs] == [p.test_correct for p in result.epochs]
+        assert other.kept_epoch == result.kept_epoch is not None
         assert other_predicted == predicted
         assert (other.n, other.correct) == (result.n, result.correct)
         assert (other.processes, other.effective_batch) == (2, 36)

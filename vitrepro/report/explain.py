@@ -18,11 +18,11 @@ def strength(finding: Finding) -> str | None:
         return None
     parts = []
     if finding.power is not None:
-        same = "ours were equal to the reported number" if finding.form == "value" else "the arms were equal"
+        same = "ours were equal to the reported number" if finding.reported is not None else "the arms were equal"
         parts.append(f"if {same} it would PASS in {_percent(finding.power)} of repetitions")
     if finding.detectable is None:
         parts.append("no difference that accuracies can have would have been told in 80%")
-    elif finding.form in ("gap", "measure"):
+    elif finding.form == "gap" or (finding.form == "measure" and finding.reported is None):
         beyond = "or less" if finding.relation == "<" else "or more"
         parts.append(f"80% of repetitions would PASS from a true value of {finding.detectable:.2f} {beyond}")
     else:
@@ -43,7 +43,7 @@ def picture(finding: Finding, width: int = WIDTH, *, unicode: bool = True) -> tu
     if drawn is None:
         return ()
     interval, at, (low, high) = drawn
-    reference = 0.0 if finding.form != "measure" else finding.bound
+    reference = finding.bound if finding.form == "measure" and finding.reported is None else 0.0
     shown = [v for v in (interval.low, interval.high, at, reference, low, high) if math.isfinite(v)]
     room = 0.06 * (max(shown) - min(shown)) or 1.0
     left, right = min(shown) - room, max(shown) + room

@@ -117,7 +117,8 @@ def _optimisation(recipe: Recipe) -> str:
 def _length(recipe: Recipe) -> str:
     epochs = recipe.steps * recipe.train.batch_size / recipe.train_size
     shown = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
-    return f"{recipe.steps:,} steps of {recipe.train.batch_size} ({shown} epochs)"
+    split = {None: "", "dev": ", the best on the dev split kept", "test": ", the best on the test split kept"}
+    return f"{recipe.steps:,} steps of {recipe.train.batch_size} ({shown} epochs{split[recipe.train.chosen_on]})"
 
 
 def _augmentation(recipe: Recipe) -> str:

@@ -88,6 +88,8 @@ def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
     digits = {"value": ".2f", "count": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f"}.get(
         finding.form, ".6g"
     )
+    if finding.form == "measure" and finding.reported is not None:
+        digits = ".5g"
     value = format(finding.measured, digits)
     text = f"{value} {interval_text(finding.interval)}" if finding.interval else value
     text = f"{finding.label}: {'more than ' if finding.measured_open else ''}{text}"

@@ -75,7 +75,7 @@ def print_findings(out: Console, claim: Claim, verdict: Verdict, source: Claim |
 def _part(claim: Claim, verdict: Verdict) -> str:
     """How many of the reported cells a verdict is of, where it is not of all; a PASS of one is none of the rest."""
     cells = claim.reported.cells if claim.reported else {}
-    judged = [f.label for f in verdict.findings if f.label in cells and f.form in ("value", "count")]
+    judged = [f.label for f in verdict.findings if f.label in cells and f.form in ("value", "count", "measure")]
     if not judged or len(judged) == len(cells):
         return ""
     return f" ({', '.join(judged)} alone)" if len(judged) == 1 else f" ({len(judged)} of {len(cells)} cells)"
