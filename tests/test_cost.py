@@ -139,7 +139,7 @@ def test_images_count_every_rate_of_a_grid_and_every_look_at_the_dev_split() -> 
     assert images(run(dev_fraction=0.1)) == (1000, 797 + 100)
     searched = run(dev_fraction=0.1, train=GRID)
     assert images(searched) == (4 * 1000, 797 + 3 * 100)
-    macs = flops.forward_macs(searched.config.model, image_size=8, channels=1, num_classes=10)  # type: ignore[union-attr]
+    macs = flops.executed_macs(searched.config.model, image_size=8, channels=1, num_classes=10)  # type: ignore[union-attr]
     assert macs is not None
     assert run_flops(searched) == pytest.approx(2 * macs * (3 * 4000 + 1097))
 
@@ -152,12 +152,13 @@ def test_a_grid_gives_the_rate_of_all_it_trained_but_of_no_point_that_diverged()
     assert timed.seconds(of) == pytest.approx(START_SECONDS + 4000 / 500 + 1097 / 1000)
 
 
-def test_flops_are_three_passes_a_training_image_and_one_a_test_image() -> None:
-    of = run()
-    assert isinstance(of.config, Recipe)
-    macs = flops.forward_macs(of.config.model, image_size=8, channels=1, num_classes=10)
-    assert macs is not None
-    assert run_flops(of) == pytest.approx(2 * macs * (3 * 1000 + 797))
+def test_flops_are_three_passes_a_training_image_and_one_a_test_image_of_what_the_engine_computes() -> None:
+    for engine, count in (("fast", flops.executed_macs), ("plain", flops.forward_macs)):
+        of = run(train={"engine": engine})
+        assert isinstance(of.config, Recipe)
+        macs = count(of.config.model, image_size=8, channels=1, num_classes=10)
+        assert macs is not None
+        assert run_flops(of) == pytest.approx(2 * macs * (3 * 1000 + 797))
 
 
 def test_a_model_without_a_closed_form_has_no_flops() -> None:

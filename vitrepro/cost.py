@@ -99,7 +99,7 @@ def images(run: Run) -> tuple[int, int]:
 
 
 def run_flops(run: Run) -> float | None:
-    """2 per multiply-accumulate; a training image costs three forward passes."""
+    """2 per multiply-accumulate that is carried out; a training image costs three forward passes."""
     if not isinstance(run.config, Recipe):
         return 0.0
     macs = _macs(run.config)
@@ -118,8 +118,9 @@ def pass_flops(run: Run) -> float | None:
 
 
 def _macs(recipe: Recipe) -> int | None:
-    """Of one image's forward pass."""
-    return flops.forward_macs(
+    """Of one image's forward pass, as the recipe's engine computes it."""
+    count = flops.executed_macs if recipe.train.engine == "fast" else flops.forward_macs
+    return count(
         recipe.model,
         image_size=recipe.image_size,
         channels=recipe.channels,
