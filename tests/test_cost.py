@@ -161,6 +161,19 @@ def test_flops_are_three_passes_a_training_image_and_one_a_test_image_of_what_th
         assert run_flops(of) == pytest.approx(2 * macs * (3 * 1000 + 797))
 
 
+@pytest.mark.parametrize("batch_size", [10, 20])
+def test_an_image_costs_what_it_does_in_a_batch_of_that_size_where_attention_is_across_the_batch(
+    batch_size: int,
+) -> None:
+    of = run(batch_size=batch_size, model={**VIT, "attention": "batch", "pool": "gap"})
+    assert isinstance(of.config, Recipe)
+    sizes = {"image_size": 8, "channels": 1, "num_classes": 10}
+    macs = flops.forward_macs(of.config.model, **sizes, batch_size=batch_size)
+    assert macs is not None
+    assert run_flops(of) == pytest.approx(2 * macs * (3 * 100 * batch_size + 797))
+    assert macs != flops.forward_macs(of.config.model, **sizes, batch_size=1)
+
+
 def test_a_model_without_a_closed_form_has_no_flops() -> None:
     library = run(model={"family": "timm", "name": "resnet18"})
     assert run_flops(library) is None

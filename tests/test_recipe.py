@@ -268,6 +268,8 @@ def test_a_variant_and_equal_sizes_are_no_clash() -> None:
         ({**VIT, "hybrid": {"layers": []}}, "at least 1 item"),
         ({"family": "resnet", "variant": "R18", "layers": [1, 1]}, "variant R18 already fixes layers"),
         ({"family": "resnet", "variant": "R18", "block": "bottleneck"}, "variant R18 already fixes block"),
+        ({"family": "resnet", "variant": "R18", "layers": 2}, "variant R18 already fixes layers"),
+        ({"family": "resnet", "variant": ["R18"]}, "'R18'"),
         ({"family": "resnet", "variant": "R19"}, "'R18'"),
         ({"family": "resnet", "layers": [1, 1]}, "give a variant, or both layers and block"),
         ({**RESNET, "layers": []}, "at least 1 item"),

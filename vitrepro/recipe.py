@@ -370,12 +370,12 @@ class ResNetSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _blocks_of_the_variant(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("variant") not in RESNETS:
+        if not isinstance(values, dict) or values.get("variant") not in list(RESNETS):  # which may be unhashable
             return values
         layers, block = RESNETS[values["variant"]]
         for key, named in (("layers", layers), ("block", block)):
             given = values.get(key)
-            if given is not None and (tuple(given) if key == "layers" else given) != named:
+            if given is not None and (tuple(given) if isinstance(given, list) else given) != named:
                 raise ValueError(f"variant {values['variant']} already fixes {key}: give one or the other")
         return {**values, "layers": layers, "block": block}
 
