@@ -230,12 +230,13 @@ def train(
             torch._foreach_lerp_(average, [p.detach() for p in weights], 1 - spec.polyak)
 
         if done in course.ends:
-            with _replaced(weights, average):
+            with _replaced(weights, average if spec.evaluate_epochs else []):
                 since = time.monotonic()
                 counts = count(model) if spec.evaluate_epochs else {}
                 course.seconds += time.monotonic() - since
                 course.end_epoch(done, counts, model)
             model.train()
+
         if look and (done % log_every == 0 or done == steps):
             row = {"step": float(done), "steps": float(steps), "loss": loss_sum / seen, "lr": rate}
             if target.ndim == 1:

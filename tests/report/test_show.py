@@ -103,7 +103,7 @@ def test_a_scale_names_its_experiment_what_it_expects_arms_seeds_and_deviations(
     start = told.index("Scale cpu: proxy, experiment position-embeddings: Position embeddings on digits")
     assert told[start + 1 : start + 6] == [
         "expect all:",
-        "greater learned-1d, than none, by 1.0, metric top1",
+        "greater learned-1d, than none, metric top1, by 1.0",
         "arms: none, learned-1d, seeds 0, 1, 2",
         "deviates from the paper: digits instead of ImageNet",
         "deviates from the paper: 100 steps instead of 100,000",
@@ -115,7 +115,7 @@ def test_every_form_of_an_expectation_is_shown_with_its_numbers(lab: Lab):
     numbers = {"reported": {"unit": "%", "cells": {"none": 80.5}}}
     lab.say(checked("vit/v", "value", {"cells": {"none": {"arm": "none", "margin": 1.5}}}, **numbers))
     lab.say(checked("vit/e", "equivalence", {"equal": ["none", "learned-1d"], "within": 1.25}))
-    assert "none: arm none, margin 1.5, direction two_sided, same_weights False" in of_lab(lab, "vit/v")
+    assert "none: arm none, metric top1, margin 1.5, direction two_sided, same_weights False" in of_lab(lab, "vit/v")
     told = of_lab(lab, "vit/e")
     assert "expect equal: none, learned-1d" in told
     assert "expect within: 1.25" in told
