@@ -52,6 +52,12 @@ OUTCOMES = {
 
 
 HEADINGS = ("claim", "outcome", "measured", "reported", "margin", "evidence")
+WAYS = {
+    "exact": "by the exact protocol",
+    "substitute": "with a public substitute at scale {}",
+    "proxy": "by a proxy at scale {}",
+    "literal": "on the numbers that the source prints",
+}
 CAVEATS = {
     "substitute": "A public stand-in for something private supports a claim, it does not reproduce the paper's number.",
     "literal": "At scale literal nothing was measured, and a PASS says that the source agrees with itself, not that it "
@@ -174,12 +180,13 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
     checked = {j.entry.claim_id for j in judged}
     total = len({c.id for c in about.claims} | checked)
     sources = Counter(c.source.paper for c in about.claims)
-    listed = "; ".join(f"{plain(_title(p, registry))} ({n})" for p, n in sources.items())
+    each = [f"{plain(_title(p, registry))}" + (f" ({n})" if len(sources) > 1 else "") for p, n in sources.items()]
+    listed = "; ".join(each)
     yield f"This report is about {number_of(total, 'claim')}{f' of {listed}' if listed else ''}."
     verdicts = [j.verdict for j in judged if j.verdict is not None]
     if judged:
         how = Counter((v.fidelity, v.scale) for v in verdicts if v.fidelity and v.scale)
-        ways = ", ".join(f"{n} {fidelity} at scale {scale}" for (fidelity, scale), n in sorted(how.items()))
+        ways = ", ".join(f"{n} {WAYS[str(v[0])].format(v[1])}" for v, n in sorted(how.items()))
         some = "" if len(checked) == len(judged) else f" in {len(judged)} verdicts, some at several scales"
         were = "were" if len(checked) > 1 else "was"
         yield f"{len(checked)} of them {were} checked{some}{f' ({ways})' if ways else ''}:"
