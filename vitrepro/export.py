@@ -274,7 +274,7 @@ def _ranges(ids: Ints) -> list[list[int]]:
         return []
     starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 2) != 1)
     ends = np.append(starts[1:], len(ids)) - 1
-    return np.stack([ids[starts], ids[ends]], 1).tolist()  # type: ignore[no-any-return]
+    return np.stack([ids[starts], ids[ends]], 1).tolist()
 
 
 def _ids(ranges: list[list[int]]) -> Ints:

@@ -417,5 +417,5 @@ def test_an_experiment_of_the_claims_has_a_row_whether_it_was_run_or_not(lab: La
         )
     )
     text = text_of(lab).partition("### Experiments of these claims")[2]
-    assert "| position-embeddings | Position embeddings on tiny | cpu | 1 | 6 of 6 |" in text
+    assert "| position-embeddings | Position embeddings on digits | cpu | 1 | 6 of 6 |" in text
     assert "| training-sizes | Accuracy against training images | cpu | 1 | none of 6 |" in text

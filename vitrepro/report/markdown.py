@@ -21,7 +21,7 @@ from vitrepro.report.judged import Judged, rejudge
 from vitrepro.report.protocol import compute
 from vitrepro.report.rows import Row, rows
 from vitrepro.report.section import section
-from vitrepro.report.selection import Scope, planned_runs, scope, unchecked
+from vitrepro.report.selection import Scope, of_an_attempt, planned_runs, scope, unchecked
 from vitrepro.report.sizes import Sizes, by_experiment
 from vitrepro.report.text import anchor, bullets, fenced, number_of, pipe_table, plain, sentence
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
@@ -89,7 +89,7 @@ def write(registry: Registry, store: Store, out: Path | None, patterns: Sequence
         StoreError: `out` cannot be written.
     """
     about = scope(registry, store.verdicts()[0], patterns)
-    judged = rejudge(registry, store, about.entries)
+    judged = sorted(rejudge(registry, store, about.entries), key=lambda j: of_an_attempt(j.claim))
     sizes = by_experiment(judged)
     if out is None:
         return render(judged, registry, store, about, sizes), judged

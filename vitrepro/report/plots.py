@@ -212,7 +212,12 @@ def _rows(texts: Sequence[tuple[str, str]], limits: tuple[float, float], title: 
     for y, (label, numbers) in enumerate(texts):
         room = LETTERS - 4 - len(numbers)
         short = label if len(label) <= room else label[: room // 2 - 1] + "…" + label[-(room // 2 - 1) :]
-        at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7.5, "annotation_clip": False}
+        at: dict[str, Any] = {
+            "xycoords": ("axes fraction", "data"),
+            "va": "center",
+            "fontsize": 7.5,
+            "annotation_clip": False,
+        }
         ax.annotate(short, (0.0, y - 0.47), ha="left", **at)
         ax.annotate(numbers, (1.0, y - 0.47), ha="right", **at)
     ax.set_xlim(*limits)
@@ -426,7 +431,7 @@ def sizes_figure(sizes: Sizes) -> bytes:
             ax.plot(xs, [p.mean for p in points], color=color, linestyle=style, linewidth=1.3)
             for x, p in zip(xs, points, strict=True):
                 ax.plot([x, x], [p.interval.low, p.interval.high], color=color, linewidth=1.6, zorder=3)
-                dots = {"color": color, "markersize": 3.6, "alpha": 0.7, "markeredgewidth": 0}
+                dots: dict[str, Any] = {"color": color, "markersize": 3.6, "alpha": 0.7, "markeredgewidth": 0}
                 ax.plot([x * (1 + 0.3 * apart)] * len(p.accuracies), p.accuracies, "o", **dots)
         for before, after in dict.fromkeys(c for pair in sizes.pairs for c in pair.crossings):
             ax.axvspan(before, after, color="#F2E8C9", zorder=0)

@@ -14,7 +14,7 @@ from vitrepro.store import VerdictEntry
 @dataclass(frozen=True)
 class Scope:
     """Attributes:
-    claims: in the order of the files.
+    claims: papers before what others made of them, each in the order of the files.
     entries: stored verdicts about them, and about claims of theirs that are gone from the files.
     patterns: by which they were chosen; none for all claims of the sources that the store has verdicts of.
     """
@@ -32,11 +32,17 @@ def scope(registry: Registry, entries: Sequence[VerdictEntry], patterns: Sequenc
     """
     if patterns:
         wanted = names(registry, patterns)
-        chosen = tuple(select(registry, patterns)[0])
+        chosen = tuple(sorted(select(registry, patterns)[0], key=of_an_attempt))
         return Scope(chosen, tuple(e for e in entries if wanted(e.claim_id)), tuple(patterns))
     judged = {e.claim_id for e in entries}
     sources = {c.source.paper for c in registry.claims.values() if c.id in judged}
-    return Scope(tuple(c for c in registry.claims.values() if c.source.paper in sources), tuple(entries))
+    chosen = tuple(sorted((c for c in registry.claims.values() if c.source.paper in sources), key=of_an_attempt))
+    return Scope(chosen, tuple(entries))
+
+
+def of_an_attempt(claim: Claim | None) -> bool:
+    """Whether the source is no paper but what others made of one; nothing is known of a claim that is gone."""
+    return claim is None or not claim.source.paper.startswith("arxiv:")
 
 
 def names(registry: Registry, patterns: Sequence[str]) -> Callable[[str], bool]:
