@@ -14,7 +14,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import call
-from test_markdown import everything, text_of
+from test_markdown import everything, judge, printed, text_of
 
 from vitrepro import claims, export
 from vitrepro.errors import StoreError, UsageError
@@ -53,6 +53,8 @@ def reported(lab: Lab, store: Store, out: Path, patterns: tuple[str, ...] = ()) 
 def mixed(lab: Lab) -> None:
     """Verdicts of every kind, a failed, an unfinished and a missing run, and finished ones without a verdict."""
     everything(lab)
+    lab.say(printed("vit/in-print", {"above": "@a > @b"}, a=90, b=80))
+    judge(lab, "vit/in-print")
     lab.say(
         ordering(by=2.0, id="vit/not-yet"), ordering(id="vit/infeasible", scales={"gpu": {"infeasible": "private"}})
     )
@@ -410,6 +412,7 @@ def test_claims_of_the_report_without_a_verdict_have_a_row_with_the_reason(lab: 
 
 def test_an_experiment_of_the_claims_has_a_row_whether_it_was_run_or_not(lab: Lab):
     lab.verify(ID, NUMBERS)
+    lab.verify(ID, NUMBERS, settings=["train.steps=50"])  # runs that are not those of the experiment
     lab.design(sizes())
     lab.say(
         claim(

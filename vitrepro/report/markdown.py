@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from vitrepro.claims import Registry, recipes
+from vitrepro.claims import Registry, arms_of, recipes
 from vitrepro.errors import StoreError
 from vitrepro.record import Environment, Record, TrainResult
 from vitrepro.report import families
@@ -21,7 +21,7 @@ from vitrepro.report.judged import Judged, rejudge
 from vitrepro.report.protocol import compute
 from vitrepro.report.rows import Row, rows
 from vitrepro.report.section import section
-from vitrepro.report.selection import Scope, of_an_attempt, planned_runs, scope, unchecked
+from vitrepro.report.selection import Scope, of_an_attempt, scope, unchecked
 from vitrepro.report.sizes import Sizes, by_experiment
 from vitrepro.report.text import anchor, bullets, fenced, number_of, pipe_table, plain, sentence
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
@@ -328,18 +328,23 @@ def _experiments(about: Scope, registry: Registry, records: Mapping[str, Record]
         for name, entry in claim.scales.entries().items():
             if entry.experiment in registry.experiments and not isinstance(entry.expect, LiteralExpect):
                 used[entry.experiment or ""].append((name, entry))
-    stored = Counter(record.experiment for record in records.values())
     lines = []
     for name, entries in used.items():
         experiment = registry.experiment(name)
-        arms = dict.fromkeys(arm for _, entry in entries for arm in planned_runs(registry, entry)[0])
-        seeds = planned_runs(registry, entries[0][1])[1]
+        arms = dict.fromkeys(arm for _, entry in entries if entry.expect for _, arm in arms_of(entry.expect))
+        numbers: Sequence[int] = (0,)
         flops = ""
         if isinstance(experiment, TrainExperiment):
+            numbers = experiment.seeds
             made = recipes(experiment)
-            flops = compute([made[arm] for arm in arms], seeds)
+            flops = compute([made[arm] for arm in arms], len(numbers))
         scales = ", ".join(dict.fromkeys(scale for scale, _ in entries))
-        runs = f"{stored[name]} of {len(arms) * seeds}" if stored[name] else f"none of {len(arms) * seeds}"
+        stored = {
+            (r.arm, r.seed)
+            for r in records.values()
+            if r.experiment == name and r.arm in arms and r.seed in numbers and not r.deviations
+        }
+        runs = f"{len(stored) or 'none'} of {len(arms) * len(numbers)}"
         lines.append([plain(name), plain(experiment.title), scales, str(len(entries)), runs, flops])
     if lines:
         yield "### Experiments of these claims"

@@ -6,8 +6,8 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vitrepro.claims import Registry, arms_of, select
-from vitrepro.spec import Claim, Scale, TrainExperiment
+from vitrepro.claims import Registry, select
+from vitrepro.spec import Claim
 from vitrepro.store import VerdictEntry
 
 
@@ -62,11 +62,3 @@ def unchecked(claim: Claim, judged: Sequence[str] = ()) -> Iterator[tuple[str, s
             yield name, f"cannot be checked: {entry.infeasible}"
         elif name not in judged:
             yield name, "not run"
-
-
-def planned_runs(registry: Registry, entry: Scale) -> tuple[tuple[str, ...], int]:
-    """The arms that a claim looks at, and how many seeds each of them has."""
-    assert entry.expect is not None
-    experiment = registry.experiment(entry.experiment or "")
-    arms = tuple(dict.fromkeys(arm for _, arm in arms_of(entry.expect)))
-    return arms, len(experiment.seeds) if isinstance(experiment, TrainExperiment) else 1
