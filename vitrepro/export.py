@@ -26,7 +26,6 @@ import numpy as np
 from vitrepro.arrays import Ints
 from vitrepro.errors import StoreError, UsageError
 from vitrepro.record import Predictions, Record
-from vitrepro.spec import canonical_json
 from vitrepro.store import CURVE_KEYS, Store, explain, portable, predictions_file, write_atomic
 
 MANIFEST = "export.json"
@@ -153,11 +152,13 @@ def _json(value: dict[str, Any]) -> bytes:
 
 def _lines(value: dict[str, Any], depth: int = 0) -> str:
     pad = " " * (depth + 1)
-    parts = [
-        f"{pad}{json.dumps(k)}: "
-        + (_lines(v, depth + 1) if isinstance(v, dict) and v and depth < 1 else canonical_json(v))
-        for k, v in value.items()
-    ]
+    parts = []
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner and depth < 1:
+            text = _lines(inner, depth + 1)
+        else:  # keys in their own order, in which a report shows them
+            text = json.dumps(inner, separators=(",", ":"), allow_nan=False)
+        parts.append(f"{pad}{json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n" + " " * depth + "}"
 
 
@@ -273,7 +274,7 @@ def _ranges(ids: Ints) -> list[list[int]]:
         return []
     starts = np.flatnonzero(np.diff(ids, prepend=ids[0] - 2) != 1)
     ends = np.append(starts[1:], len(ids)) - 1
-    return np.stack([ids[starts], ids[ends]], 1).tolist()  # type: ignore[no-any-return]
+    return np.stack([ids[starts], ids[ends]], 1).tolist()
 
 
 def _ids(ranges: list[list[int]]) -> Ints:

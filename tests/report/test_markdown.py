@@ -17,8 +17,8 @@ from vitrepro.claims import Registry
 from vitrepro.errors import StoreError
 from vitrepro.recipe import MeasureName
 from vitrepro.record import TrainResult
-from vitrepro.report.markdown import NO_PLOTS, plain, write
-from vitrepro.report.rows import HEADINGS
+from vitrepro.report.markdown import HEADINGS, NO_PLOTS, write
+from vitrepro.report.text import plain
 from vitrepro.verdict import Verdict
 
 ID = "vit/t8-none-worse"
@@ -85,10 +85,12 @@ def test_outcomes_are_counted_apart_and_a_proxy_is_not_called_a_reproduction(lab
     assert "a PASS supports the claim, it does not reproduce the paper's number" in summary
 
 
-def test_the_verdict_table_has_the_columns_of_the_terminal(lab: Lab):
+def test_the_verdict_table_tells_what_was_measured_against_what_and_how(lab: Lab):
     everything(lab)
-    rows = table(text_of(lab), "qualifiers")
+    rows = table(text_of(lab), "evidence")
     assert tuple(rows[0]) == HEADINGS
+    assert rows[0]["claim"].startswith("[vit/f4-data](#vitf4-data-at-cpu): Without position embeddings a ViT")
+    assert re.match(r"proxy at cpu, 3 seeds; p (&lt;)?0\.\d+ \(Holm (&lt;)?0\.\d+\)$", rows[0]["evidence"])
     assert [r["outcome"] for r in rows] == ["**PASS**", "**PASS**", "**FAIL**", "**PASS**", "**INCONCLUSIVE**"]
     assert rows[4]["reported"] == "80.5"
 
@@ -98,7 +100,8 @@ def test_a_run_shows_its_count_accuracy_and_interval(verified: Lab):
     assert row["k/n"] == "640/797"
     assert row["accuracy, %"] == "80.30"
     assert row["Wilson 95%"] == "77.40 to 82.91"
-    assert row["device"] == "A CPU, 2 cores"
+    assert "device" not in row
+    assert "Every run: 100 steps, fp32, on A CPU, 2 cores." in text_of(verified)
 
 
 def test_findings_name_their_level_and_method(verified: Lab):
@@ -128,9 +131,9 @@ def test_a_margin_edited_after_the_run_shows(verified: Lab):
 def test_a_claim_that_is_gone_stays_in_the_table_and_is_not_counted_as_an_outcome(verified: Lab):
     verified.claims.clear()
     text = text_of(verified)
-    (row,) = table(text, "qualifiers")
+    (row,) = table(text, "evidence")
     assert row["outcome"] == "not judged"
-    assert row["scale"] == "cpu"
+    assert row["evidence"] == "at cpu"
     assert row["measured"] == "the claim is no longer in the claim files"
     assert "**1 of 1 claim: not judged**" in text
     assert "It was PASS when last judged" in text
@@ -139,7 +142,8 @@ def test_a_claim_that_is_gone_stays_in_the_table_and_is_not_counted_as_an_outcom
 def test_the_command_repeats_what_was_set_by_hand(lab: Lab):
     settings = ["train.steps=50", "model.pool=gap"]
     lab.verify(ID, {"none": [640, 640], "learned-1d": [740, 740]}, settings=settings)
-    command = f"vitrepro verify {ID} --scale cpu --seeds 2 --set train.steps=50 --set model.pool=gap"
+    settings_text = "--set train.steps=50 --set model.pool=gap"
+    command = f"vitrepro verify {ID} --scale cpu --seeds 2 --precision fp32 {settings_text} --allow-inconclusive"
     assert f"```sh\n{command}\n```" in text_of(lab)
     assert "- train.steps 50, registered 100" in text_of(lab)
 
@@ -163,7 +167,7 @@ def test_two_scales_of_a_claim_are_two_verdicts_about_one_claim(verified: Lab):
     verified.store.write_verdict(entry.model_copy(update={"scale": "gpu"}))
     text = text_of(verified)
     assert "of 2 verdicts" in text
-    assert "about 1 claim, some at several scales" in text
+    assert "1 of them was checked in 2 verdicts, some at several scales" in text
 
 
 def test_faults_of_claim_files_are_mentioned(verified: Lab):
@@ -199,9 +203,9 @@ def test_a_check_of_printed_cells_is_reported_and_is_not_called_a_reproduction(l
     assert "**1 of 2 claims: FAIL** (1 × the statement disagrees with the source's own numbers)" in text
     assert "nothing was measured, and a PASS says that the source agrees with itself, not that it is right" in text
     assert "does not reproduce" not in text
-    rows = table(text, "qualifiers")
+    rows = table(text, "evidence")
     assert [(r["measured"], r["margin"]) for r in rows] == [("above: 90", "&gt;"), ("double: 90 (1 of 2 FAIL)", r"\==")]
-    assert [(r["seeds"], r["fidelity"]) for r in rows] == [("", "literal")] * 2
+    assert [r["evidence"] for r in rows] == ["literal at literal; the source's own numbers, nothing measured"] * 2
     findings = table(text.partition("## vit/disagrees")[2], "finding")
     assert [list(f.values()) for f in findings] == [
         ["above", "90", "", "80", "&gt;", "", "", "PASS"],
@@ -223,7 +227,7 @@ def test_a_value_beyond_the_end_of_a_curve_is_reported_as_more_than_its_low_end(
         (2.0, False, 3.0, True),
     ]
     text = text_of(lab)
-    assert table(text, "qualifiers")[0]["measured"] == "at-most: more than 3 (2 of 2 FAIL)"
+    assert table(text, "evidence")[0]["measured"] == "at-most: more than 3 (2 of 2 FAIL)"
     findings = [(f["measured"], f["reported"]) for f in table(text, "finding")]
     assert findings == [("more than 3", "2"), ("2", "more than 3")]
     assert "inf" not in text.replace("information", "")
@@ -236,7 +240,7 @@ def test_a_printed_cell_that_was_edited_since_shows_with_what_it_does_to_the_out
     text = text_of(lab)
     assert "- reported.cells.a.value changed from 90 to 70" in text
     assert "- the outcome was PASS when last judged, 20" in text
-    assert table(text, "qualifiers")[0]["outcome"] == "**FAIL**"
+    assert table(text, "evidence")[0]["outcome"] == "**FAIL**"
 
 
 def measured(lab: Lab, values: dict[str, list[float]]) -> None:
@@ -269,7 +273,7 @@ def test_a_measure_of_trained_models_is_reported_in_its_own_unit_with_its_interv
     assert re.match(r"0\.4\d\d to 0\.5\d\d \(95%, ", bound["interval"])
     assert gap["finding"].strip("*") == f"learned-1d - none {MEASURE}"
     assert (gap["measured"], gap["bound"], gap["outcome"]) == ("+0.400", "&gt; 0", "PASS")
-    (row,) = table(text, "qualifiers")
+    (row,) = table(text, "evidence")
     assert row["outcome"] == "**PASS**"
     assert row["margin"] == "&gt; 0.25"
     assert not any("findings" in p.name for p in tmp_path.glob("report_files/*"))  # points of top-1 are another axis
@@ -284,7 +288,7 @@ def test_runs_that_lack_a_measure_which_the_claim_needs_are_not_run(lab: Lab):
     bare = record.result.model_copy(update={"measures": {}})
     lab.store.finish(record.model_copy(update={"result": bare}), lab.store.predictions(run.id))
     text = text_of(lab)
-    assert table(text, "qualifiers")[0]["outcome"] == "**NOT_RUN**"
+    assert table(text, "evidence")[0]["outcome"] == "**NOT_RUN**"
     assert "the stored runs did not measure" in text
     assert "the outcome was PASS when last judged" in text
 
@@ -299,7 +303,7 @@ def test_a_damaged_record_is_an_error_in_its_row_and_the_others_still_show(verif
     rows = table(text, "k/n")
     assert [r["run"] for r in rows if r["k/n"] == "**ERROR**"] == [run.id]
     assert sum("/797" in r["k/n"] for r in rows) == 5
-    assert table(text, "qualifiers")[0]["outcome"] == "**ERROR**"
+    assert table(text, "evidence")[0]["outcome"] == "**ERROR**"
     assert "record.json: damaged record" in text.partition("## Stored but damaged")[2]
 
 
@@ -312,7 +316,7 @@ def test_runs_not_made_yet_are_not_run(lab: Lab):
     numbers = {"none": [640, 650, 645], "learned-1d": [740, 745, 738]}
     lab.verify(ID, numbers, skip=1)
     text = text_of(lab)
-    assert table(text, "qualifiers")[0]["outcome"] == "**NOT_RUN**"
+    assert table(text, "evidence")[0]["outcome"] == "**NOT_RUN**"
     assert [r["k/n"] for r in table(text, "k/n")].count("NOT_RUN (absent)") == 1
 
 
@@ -418,9 +422,9 @@ def test_links_to_figures_lead_to_files_that_exist(lab: Lab, tmp_path: Path):
 def test_links_inside_the_document_lead_to_its_headings(lab: Lab):
     everything(lab)
     text = text_of(lab)
-    headings = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in re.findall("^## (.*)$", text, re.M)}
+    headings = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in re.findall("^##+ (.*)$", text, re.M)}
     targets = set(re.findall(r"\]\(#(.*?)\)", text))
-    assert len(targets) == 5
+    assert len(targets) == 11
     assert targets <= headings
 
 

@@ -5,10 +5,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from fake_store import Lab, claim, counting, learning_curve, position_embeddings, sizes
+from fake_store import Lab, claim, counting, learning_curve, position_embeddings
 
 from vitrepro.report.judged import Judged, rejudge
-from vitrepro.report.plots import _apart, _thin, _wrapped, curves_figure, points, size_lines, write_plots
+from vitrepro.report.plots import _apart, curves_figure, numbers, points, write_plots
+from vitrepro.report.sizes import by_experiment
+from vitrepro.store import thin
 
 ID = "vit/t8-none-worse"
 NUMBERS = {"none": [640, 650, 645], "learned-1d": [740, 745, 738]}
@@ -29,15 +31,6 @@ def counted(lab: Lab, checks: dict, reported: dict[str, float], values: dict[str
     cells = {"unit": "x", "cells": reported}
     lab.say(claim("vit/t1", "exact", {"cells": checks}, experiment="model-sizes", reported=cells))
     lab.verify("vit/t1", counted={"b16": values})
-    return only(lab)
-
-
-def trained_sizes(lab: Lab) -> Judged:
-    lab.design(sizes())
-    gain = {"larger_gain": ["vit-n100", "vit-n1000"], "than": ["resnet-n100", "resnet-n1000"]}
-    lab.say(claim("vit/f4", "trend", gain, experiment="training-sizes"))
-    starts = {"vit-n100": 300, "vit-n1000": 700, "resnet-n100": 420, "resnet-n1000": 690}
-    lab.verify("vit/f4", {arm: [k, k + 4, k + 8] for arm, k in starts.items()})
     return only(lab)
 
 
@@ -142,42 +135,51 @@ def test_a_run_trained_with_mixup_has_a_loss_and_no_training_accuracy(verified: 
     assert "training accuracy" not in words(svg)
 
 
-def test_accuracy_against_training_images_has_a_line_per_model(lab: Lab, tmp_path: Path):
-    judged = trained_sizes(lab)
-    lines = size_lines(judged)
-    assert list(lines) == ["vit", "resnet"]
-    assert {size: len(seeds) for size, seeds in lines["vit"].items()} == {100: 3, 1000: 3}
-    assert lines["vit"][100][0] == pytest.approx(100 * 300 / 797)
-    assert any(p.name.endswith("sizes.svg") for p in write_plots([judged], lab.store, tmp_path)["vit/f4@cpu"])
-
-
-def test_arms_that_differ_in_the_model_alone_make_no_line_of_sizes(verified: Lab):
-    assert size_lines(only(verified)) == {}
-
-
 def test_many_findings_and_long_names_stay_small_enough_to_look_at(lab: Lab, tmp_path: Path):
     levels = {f"a-very-long-name-of-an-arm-number-{i}": {"model": {"dropout": i / 100}} for i in range(12)}
     lab.design(position_embeddings(factors={"arm": levels}, seeds=[0]))
     lab.say(claim("vit/many", "equivalence", {"equal": list(levels), "within": 1.0}))
     lab.verify("vit/many", {name: [600 + 5 * i] for i, name in enumerate(levels)})
     findings, curves = write_plots([only(lab)], lab.store, tmp_path)["vit/many@cpu"]
-    assert "vit/many at cpu: 40 of 66 findings" in words(findings.read_bytes())
+    assert "40 of 66 findings" in words(findings.read_bytes())
     assert findings.stat().st_size < 120_000
     assert curves.stat().st_size < 60_000
 
 
 def test_a_thinned_curve_keeps_both_ends():
     rows = [{"step": float(i)} for i in range(1000)]
-    thin = _thin(rows, 50)
-    assert len(thin) == 50
-    assert (thin[0], thin[-1]) == (rows[0], rows[-1])
+    kept = thin(rows, 50)
+    assert len(kept) == 50
+    assert (kept[0], kept[-1]) == (rows[0], rows[-1])
 
 
 def test_labels_of_sizes_do_not_touch():
     assert _apart([100, 101, 1000]) == [100, 1000]
 
 
-def test_a_long_label_breaks_at_its_minus_sign():
-    assert _wrapped("learned-absolute-at-input - learned-absolute-everywhere") == (
-        "learned-absolute-at-input -\nlearned-absolute-everywhere"
-    )
+def test_reported_numbers_stand_beside_ours_with_what_is_printed_and_measured(lab: Lab, tmp_path: Path):
+    cells = {arm: {"arm": arm, "margin": 2.0} for arm in NUMBERS}
+    printed = {"none": {"value": 80.5, "sd": 0.0, "runs": 3, "decimals": 1}, "learned-1d": 92.5}
+    lab.say(claim("vit/t8-value", "value", {"cells": cells}, reported={"unit": "%", "cells": printed}))
+    lab.verify("vit/t8-value", NUMBERS)
+    judged = only(lab)
+    none, learned = numbers([judged], "arxiv:2010.11929v2")
+    assert (none.label, none.reported, none.sd) == ("t8-value at cpu / none", 80.5, 0.05)  # half of the last digit
+    assert none.measured == pytest.approx(100 * (640 + 650 + 645) / 3 / 797)
+    assert none.interval is not None
+    assert none.interval.low < none.measured < none.interval.high
+    assert (learned.reported, learned.sd) == (92.5, None)
+    (figure,) = write_plots([judged], lab.store, tmp_path)["source arxiv:2010.11929v2"]
+    assert f"80.5 / {none.measured:.2f}" in words(figure.read_bytes())
+
+
+def test_a_figure_is_as_wide_as_a_phone_and_names_the_matplotlib_that_drew_it(verified: Lab, tmp_path: Path):
+    import matplotlib
+
+    judged = only(verified)
+    files = write_plots([judged], verified.store, tmp_path, by_experiment([judged]))
+    for path in (p for paths in files.values() for p in paths):
+        svg = path.read_bytes()
+        assert float(ElementTree.fromstring(svg).get("width", "").removesuffix("pt")) == pytest.approx(330)  # 440 px
+        assert f"matplotlib {matplotlib.__version__}".encode() in svg
+        assert b"<dc:date>" not in svg

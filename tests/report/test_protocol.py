@@ -109,7 +109,7 @@ def test_a_training_experiment_is_told_setting_by_setting(lab: Lab):
     }
     lab.design(position_embeddings(base=base))
     told = used(lab, WITH_EMBEDDING)
-    assert told.pop("compute").endswith(" exaFLOPs")
+    assert told.pop("compute").endswith(" gigaFLOPs")
     assert told == {
         "work": "training",
         "data": "320 of scikit-learn digits",
@@ -180,7 +180,7 @@ def test_compute_is_that_of_training_every_seed_arm_and_rate_of_a_grid(lab: Lab,
         of_run = run_flops(run)
         assert of_run is not None
         flops += of_run * 6 * trained / (6 * trained + 2 * evaluated)
-    assert told["compute"] == f"{flops / 1e18:.2g} exaFLOPs"
+    assert told["compute"] == f"{flops / 1e9:.3g} gigaFLOPs"
     assert ("lr chosen on the dev split" in told["optimisation"]) == bool(grid)
 
 

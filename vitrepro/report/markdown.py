@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from vitrepro.claims import Registry, recipes
+from vitrepro.claims import Registry, arms_of, recipes
 from vitrepro.errors import StoreError
 from vitrepro.record import Environment, Record, TrainResult
 from vitrepro.report import families
@@ -21,7 +21,7 @@ from vitrepro.report.judged import Judged, rejudge
 from vitrepro.report.protocol import compute
 from vitrepro.report.rows import Row, rows
 from vitrepro.report.section import section
-from vitrepro.report.selection import Scope, planned_runs, scope, unchecked
+from vitrepro.report.selection import Scope, of_an_attempt, scope, unchecked
 from vitrepro.report.sizes import Sizes, by_experiment
 from vitrepro.report.text import anchor, bullets, fenced, number_of, pipe_table, plain, sentence
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
@@ -52,6 +52,12 @@ OUTCOMES = {
 
 
 HEADINGS = ("claim", "outcome", "measured", "reported", "margin", "evidence")
+WAYS = {
+    "exact": "by the exact protocol",
+    "substitute": "with a public substitute at scale {}",
+    "proxy": "by a proxy at scale {}",
+    "literal": "on the numbers that the source prints",
+}
 CAVEATS = {
     "substitute": "A public stand-in for something private supports a claim, it does not reproduce the paper's number.",
     "literal": "At scale literal nothing was measured, and a PASS says that the source agrees with itself, not that it "
@@ -83,7 +89,7 @@ def write(registry: Registry, store: Store, out: Path | None, patterns: Sequence
         StoreError: `out` cannot be written.
     """
     about = scope(registry, store.verdicts()[0], patterns)
-    judged = rejudge(registry, store, about.entries)
+    judged = sorted(rejudge(registry, store, about.entries), key=lambda j: of_an_attempt(j.claim))
     sizes = by_experiment(judged)
     if out is None:
         return render(judged, registry, store, about, sizes), judged
@@ -174,12 +180,13 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
     checked = {j.entry.claim_id for j in judged}
     total = len({c.id for c in about.claims} | checked)
     sources = Counter(c.source.paper for c in about.claims)
-    listed = "; ".join(f"{plain(_title(p, registry))} ({n})" for p, n in sources.items())
+    each = [f"{plain(_title(p, registry))}" + (f" ({n})" if len(sources) > 1 else "") for p, n in sources.items()]
+    listed = "; ".join(each)
     yield f"This report is about {number_of(total, 'claim')}{f' of {listed}' if listed else ''}."
     verdicts = [j.verdict for j in judged if j.verdict is not None]
     if judged:
         how = Counter((v.fidelity, v.scale) for v in verdicts if v.fidelity and v.scale)
-        ways = ", ".join(f"{n} {fidelity} at scale {scale}" for (fidelity, scale), n in sorted(how.items()))
+        ways = ", ".join(f"{n} {WAYS[str(v[0])].format(v[1])}" for v, n in sorted(how.items()))
         some = "" if len(checked) == len(judged) else f" in {len(judged)} verdicts, some at several scales"
         were = "were" if len(checked) > 1 else "was"
         yield f"{len(checked)} of them {were} checked{some}{f' ({ways})' if ways else ''}:"
@@ -321,18 +328,23 @@ def _experiments(about: Scope, registry: Registry, records: Mapping[str, Record]
         for name, entry in claim.scales.entries().items():
             if entry.experiment in registry.experiments and not isinstance(entry.expect, LiteralExpect):
                 used[entry.experiment or ""].append((name, entry))
-    stored = Counter(record.experiment for record in records.values())
     lines = []
     for name, entries in used.items():
         experiment = registry.experiment(name)
-        arms = dict.fromkeys(arm for _, entry in entries for arm in planned_runs(registry, entry)[0])
-        seeds = planned_runs(registry, entries[0][1])[1]
+        arms = dict.fromkeys(arm for _, entry in entries if entry.expect for _, arm in arms_of(entry.expect))
+        numbers: Sequence[int] = (0,)
         flops = ""
         if isinstance(experiment, TrainExperiment):
+            numbers = experiment.seeds
             made = recipes(experiment)
-            flops = compute([made[arm] for arm in arms], seeds)
+            flops = compute([made[arm] for arm in arms], len(numbers))
         scales = ", ".join(dict.fromkeys(scale for scale, _ in entries))
-        runs = f"{stored[name]} of {len(arms) * seeds}" if stored[name] else f"none of {len(arms) * seeds}"
+        stored = {
+            (r.arm, r.seed)
+            for r in records.values()
+            if r.experiment == name and r.arm in arms and r.seed in numbers and not r.deviations
+        }
+        runs = f"{len(stored) or 'none'} of {len(arms) * len(numbers)}"
         lines.append([plain(name), plain(experiment.title), scales, str(len(entries)), runs, flops])
     if lines:
         yield "### Experiments of these claims"

@@ -212,7 +212,12 @@ def _rows(texts: Sequence[tuple[str, str]], limits: tuple[float, float], title: 
     for y, (label, numbers) in enumerate(texts):
         room = LETTERS - 4 - len(numbers)
         short = label if len(label) <= room else label[: room // 2 - 1] + "…" + label[-(room // 2 - 1) :]
-        at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7.5, "annotation_clip": False}
+        at: dict[str, Any] = {
+            "xycoords": ("axes fraction", "data"),
+            "va": "center",
+            "fontsize": 7.5,
+            "annotation_clip": False,
+        }
         ax.annotate(short, (0.0, y - 0.47), ha="left", **at)
         ax.annotate(numbers, (1.0, y - 0.47), ha="right", **at)
     ax.set_xlim(*limits)
@@ -314,7 +319,7 @@ def findings_figure(judged: Judged) -> bytes | None:
             marker, color = MARKS[p.outcome]
             ax.plot([p.low, p.high], [y, y], color=color, linewidth=1.8, zorder=3)
             ax.plot(p.x, y, marker=marker, color=color, markersize=5.5, linestyle="none", zorder=4)
-        ax.axvline(0, color="#555555", linewidth=0.8, zorder=2)
+            ax.plot([0, 0], [y - 0.25, y + 0.25], color="#555555", linewidth=0.8, zorder=2)  # not through the labels
         ax.set_xlabel("\n".join(textwrap.wrap(_axis_label(judged), LETTERS)))
         outcomes = _outcomes(dict.fromkeys(p.outcome for p in shown))
         _legend(figure, [Patch(color=ACCEPTED, label="accepted region"), *outcomes])
@@ -414,19 +419,20 @@ def sizes_figure(sizes: Sizes) -> bytes:
     from matplotlib.ticker import NullFormatter, NullLocator
 
     looks = _looks(list(sizes.lines))
+    apart = 0.03 * math.log(max(sizes.sizes) / min(sizes.sizes))  # of neighbours, as a share of the size
     with _style():
         legend_rows = math.ceil(len(looks) / _columns(looks))
         figure = Figure(figsize=(WIDTH, 3.0 + 0.19 * legend_rows), layout="constrained")
         ax = figure.add_subplot()
         for i, (line, points) in enumerate(sizes.lines.items()):
             color, style = looks[line]
-            beside = 1 + 0.025 * (i - (len(sizes.lines) - 1) / 2)  # or intervals hide one another
+            beside = 1 + apart * (i - (len(sizes.lines) - 1) / 2)  # or intervals hide one another
             xs = [p.size * beside for p in points]
             ax.plot(xs, [p.mean for p in points], color=color, linestyle=style, linewidth=1.3)
             for x, p in zip(xs, points, strict=True):
                 ax.plot([x, x], [p.interval.low, p.interval.high], color=color, linewidth=1.6, zorder=3)
-                dots = {"color": color, "markersize": 3.6, "alpha": 0.55, "markeredgewidth": 0}
-                ax.plot([x] * len(p.accuracies), p.accuracies, "o", **dots)
+                dots: dict[str, Any] = {"color": color, "markersize": 3.6, "alpha": 0.7, "markeredgewidth": 0}
+                ax.plot([x * (1 + 0.3 * apart)] * len(p.accuracies), p.accuracies, "o", **dots)
         for before, after in dict.fromkeys(c for pair in sizes.pairs for c in pair.crossings):
             ax.axvspan(before, after, color="#F2E8C9", zorder=0)
             ax.annotate("cross", (math.sqrt(before * after), 0.01), xycoords=("data", "axes fraction"), ha="center")

@@ -147,7 +147,14 @@ def compute(used: Iterable[Recipe], seeds: int) -> str:
         if macs is None:
             return ""
         total += training_flops(macs, recipe.total_steps * recipe.train.batch_size)
-    return f"{seeds * total / 1e18:.2g} exaFLOPs"
+    return flops_text(seeds * total)
+
+
+def flops_text(flops: float) -> str:
+    """In the largest unit of which it is one or more."""
+    units = ((1e18, "exaFLOPs"), (1e15, "petaFLOPs"), (1e12, "teraFLOPs"), (1e9, "gigaFLOPs"))
+    size, unit = next((u for u in units if flops >= u[0]), units[-1])
+    return f"{flops / size:.3g} {unit}"
 
 
 def _joined(parts: Iterable[str], most: int = 4) -> str:

@@ -22,7 +22,7 @@ from vitrepro.record import AnalyticResult, Deviation, Record, TrainResult
 from vitrepro.report import explain as explained
 from vitrepro.report import families
 from vitrepro.report.judged import Judged
-from vitrepro.report.protocol import side_by_side
+from vitrepro.report.protocol import flops_text, side_by_side
 from vitrepro.report.rows import deciding
 from vitrepro.report.selection import unchecked
 from vitrepro.report.sizes import Sizes
@@ -49,6 +49,8 @@ def section(
         )
     if j.verdict is not None and j.changes:
         yield "Changed since the runs were made:\n\n" + bullets(plain(c) for c in j.changes)
+    if j.claim is not None and j.scale is not None and j.scale.infeasible is None:
+        yield f"Run it again{_needed(j)}:\n\n" + fenced(_command(j, registry))
     if links:
         yield "\n\n".join(f"![{_alternative(j, link)}]({link})" for link in links)
     name = j.scale.experiment if j.scale else None
@@ -65,8 +67,6 @@ def section(
         yield "How the runs differ from the experiment file:\n\n" + bullets(plain(d) for d in by_hand)
     yield from _runs(j, store)
     yield _cost(j)
-    if j.claim is not None and j.scale is not None and j.scale.infeasible is None:
-        yield f"Run it again{_needed(j)}:\n\n" + fenced(_command(j, registry))
     if j.claim is not None:
         others = [(name, why) for name, why in unchecked(j.claim, (j.entry.scale,)) if name != j.entry.scale]
         if others:
@@ -280,7 +280,7 @@ def _cost(j: Judged) -> str:
     ]
     flops = _flops(records)
     if flops:
-        parts.append(f"{flops / 1e15:.3g} PFLOPs (2 for a multiply-accumulate, by formula)")
+        parts.append(f"{flops_text(flops)} by formula, 2 for a multiply-accumulate")
     peaks = [r.peak_memory_bytes for r in trained if r.peak_memory_bytes]
     if peaks:
         parts.append(f"at most {max(peaks) / 1e9:.2g} GB of memory")

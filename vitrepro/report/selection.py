@@ -6,15 +6,15 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from vitrepro.claims import Registry, arms_of, select
-from vitrepro.spec import Claim, Scale, TrainExperiment
+from vitrepro.claims import Registry, select
+from vitrepro.spec import Claim
 from vitrepro.store import VerdictEntry
 
 
 @dataclass(frozen=True)
 class Scope:
     """Attributes:
-    claims: in the order of the files.
+    claims: papers before what others made of them, each in the order of the files.
     entries: stored verdicts about them, and about claims of theirs that are gone from the files.
     patterns: by which they were chosen; none for all claims of the sources that the store has verdicts of.
     """
@@ -32,11 +32,17 @@ def scope(registry: Registry, entries: Sequence[VerdictEntry], patterns: Sequenc
     """
     if patterns:
         wanted = names(registry, patterns)
-        chosen = tuple(select(registry, patterns)[0])
+        chosen = tuple(sorted(select(registry, patterns)[0], key=of_an_attempt))
         return Scope(chosen, tuple(e for e in entries if wanted(e.claim_id)), tuple(patterns))
     judged = {e.claim_id for e in entries}
     sources = {c.source.paper for c in registry.claims.values() if c.id in judged}
-    return Scope(tuple(c for c in registry.claims.values() if c.source.paper in sources), tuple(entries))
+    chosen = tuple(sorted((c for c in registry.claims.values() if c.source.paper in sources), key=of_an_attempt))
+    return Scope(chosen, tuple(entries))
+
+
+def of_an_attempt(claim: Claim | None) -> bool:
+    """Whether the source is no paper but what others made of one; nothing is known of a claim that is gone."""
+    return claim is None or not claim.source.paper.startswith("arxiv:")
 
 
 def names(registry: Registry, patterns: Sequence[str]) -> Callable[[str], bool]:
@@ -56,11 +62,3 @@ def unchecked(claim: Claim, judged: Sequence[str] = ()) -> Iterator[tuple[str, s
             yield name, f"cannot be checked: {entry.infeasible}"
         elif name not in judged:
             yield name, "not run"
-
-
-def planned_runs(registry: Registry, entry: Scale) -> tuple[tuple[str, ...], int]:
-    """The arms that a claim looks at, and how many seeds each of them has."""
-    assert entry.expect is not None
-    experiment = registry.experiment(entry.experiment or "")
-    arms = tuple(dict.fromkeys(arm for _, arm in arms_of(entry.expect)))
-    return arms, len(experiment.seeds) if isinstance(experiment, TrainExperiment) else 1
