@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from verdict_cases import claim, counted, right, trained, value
+from verdict_cases import claim, counted, equivalence, right, trained, value
 
 from vitrepro import claims
 from vitrepro.record import Measured, TrainResult
@@ -96,6 +96,7 @@ def made_up() -> Iterator[Any]:
         value(41.0, 2.0, "at_least", metric="test_top1_epoch_2"),
         rising,
         claim("exact", {"cells": {"macs": most}}, {"macs": 17.6}),
+        equivalence(2.0, paired_by_seed=True),
     ):
         yield pytest.param(Case(each, "gpu"), id=f"made-up-{each.kind}")
 

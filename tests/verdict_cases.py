@@ -141,8 +141,11 @@ def ordering(by: float = 0.0, **more: Any) -> Claim:
     return claim("ordering", {"all": [{"greater": "a", "than": "b", "by": by}]}, **more)
 
 
-def equivalence(within: float = 2.0, arms: Sequence[str] = ("a", "b"), **more: Any) -> Claim:
-    return claim("equivalence", {"equal": list(arms), "within": within}, **more)
+def equivalence(
+    within: float = 2.0, arms: Sequence[str] = ("a", "b"), *, paired_by_seed: bool = False, **more: Any
+) -> Claim:
+    expect = {"equal": list(arms), "within": within, "paired_by_seed": paired_by_seed}
+    return claim("equivalence", expect, **more)
 
 
 def gain(by: float = 0.0, **more: Any) -> Claim:

@@ -25,7 +25,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from vitrepro import literal, snapshot, yamlfile
 from vitrepro.errors import ClaimFileError, UsageError, did_you_mean
 from vitrepro.metrics import TOP1, is_accuracy, limits, of_ignorance, unavailable
-from vitrepro.recipe import Recipe
+from vitrepro.recipe import COMPUTING, Recipe, apart
 from vitrepro.spec import (
     AnalyticExperiment,
     Bound,
@@ -588,6 +588,10 @@ class _Collector:
                     yield f"{place}: {shown}.expect: {experiment.id} has no arm {arm!r}{hint}"
             if isinstance(experiment, TrainExperiment) and isinstance(scale.expect, OrderingExpect | ValueExpect):
                 yield from _check_measures(scale.expect, experiment, document, at)
+            if isinstance(experiment, TrainExperiment) and isinstance(scale.expect, EquivalenceExpect):
+                for fault in _unpaired(scale.expect, experiment):
+                    place = document.where((*at, "expect", "paired_by_seed"))
+                    yield f"{place}: {shown}.expect.paired_by_seed: {fault}"
             yield from _check_cells(claim, scale_name, scale.expect, experiment, document, loc)
 
     def _check_needs(self, claim: Claim, document: Document, loc: Loc) -> Iterator[str]:
@@ -658,6 +662,19 @@ def _check_measures(
         if why is not None:
             place = document.where((*at, "expect", *path))
             yield f"{place}: {_dotted(at)}.expect: arm {arm!r} of {experiment.id} does not measure {metric}; {why}"
+
+
+def _unpaired(expect: EquivalenceExpect, experiment: TrainExperiment) -> Iterator[str]:
+    """Which arms do not start alike from a seed, and see the same batches: those that differ in what is computed."""
+    made = recipes(experiment) if expect.paired_by_seed else {}
+    arms = [arm for arm in expect.equal if arm in made]
+    for arm in arms[1:]:
+        path = apart(made[arms[0]], made[arm])
+        if path is not None:
+            yield (
+                f"arms {arms[0]!r} and {arm!r} of {experiment.id} differ in {path}; arms that seeds make pairs of may "
+                f"differ in {', '.join(COMPUTING)} only"
+            )
 
 
 def _check_cells(

@@ -342,6 +342,9 @@ def _arms(
         notes.append("unpaired, from accuracies alone")
     elif any(a.labels is None for of_arm in answers.values() for a in of_arm):
         notes.append("paired by ids alone, without labels")
+    if isinstance(expect, EquivalenceExpect) and expect.paired_by_seed:
+        expect = expect.model_copy(update={"paired_by_seed": False})
+        notes.append("not paired by seed, which nothing here tells")
     return Result(_weigh(claim, expect, arms, scale, asked, list(_twins(answers)), notes))
 
 

@@ -46,12 +46,14 @@ class Expected:
         known: part of the squared standard error that is the same whatever the seeds say.
         seeds: the other parts, in expectation, each with its degrees of freedom; they vary with the seeds.
         printed: variance of the reported number by its printed spread, part of `known`; its degrees of freedom.
+        freedom: of the quantile, where it is not that of the sum.
     """
 
     variance: float
     known: float
     seeds: tuple[tuple[float, float], ...] = ()
     printed: tuple[float, float] = (0.0, math.inf)
+    freedom: float | None = None
 
     def inside(self, truth: float, low: float, high: float, level: float) -> float:
         """Probability that the interval at this level lies between two edges, either of which may be infinite."""
@@ -96,7 +98,7 @@ class Expected:
             freedoms.append(self.printed[1])
             known -= self.printed[0]
         variances = np.stack(drawn)
-        freedom = stats.freedom_of_sum(variances, np.asarray(freedoms, float), known)
+        freedom = self.freedom or stats.freedom_of_sum(variances, np.asarray(freedoms, float), known)
         half: Floats = stdtrit(freedom, share) * np.sqrt(known + variances.sum(0))
         return half
 
@@ -141,6 +143,7 @@ def expected_contrast(
     accuracies: Sequence[float],
     spread: float = SPREAD,
     shared: float = SHARED,
+    together: float | None = None,
 ) -> Expected:
     """A contrast of arms on the same images, as `stats.contrast` will estimate it.
 
@@ -148,17 +151,24 @@ def expected_contrast(
         weights, seeds, accuracies: one per arm; accuracies in percent.
         spread: sd over seeds as a share of the binomial bound, by which images' chances of being right are as uneven.
         shared: correlation over images of two arms' chances.
+        together: correlation of what is left to the seeds, between two arms that are paired by them; None where arms
+            are not.
     """
     bound = np.array([stats.binomial_sd(a, n) ** 2 for a in accuracies])
     w, k = np.asarray(weights, float), np.asarray(seeds)
     own = w**2 * spread**2 * bound / k
     uneven = w * np.sqrt((1 - spread**2) * bound)  # sd over images of each arm's chances, by the root of n
     images = float((1 - shared) * (uneven @ uneven) + shared * uneven.sum() ** 2)
+    if together is not None:  # one contrast a seed, which varies by half an image of every arm at least
+        half_images = float(w @ w) * (50 / n) ** 2
+        own = np.array([max((1 - together) * float(own.sum()), half_images / k[0])])
+        k = k[:1]
     several = k >= 2
     known = images + float(own[~several].sum())
     parts = zip(own[several].tolist(), (k[several] - 1).tolist(), strict=True)
     added = 2 * (100 * sum(abs(w)) / 2 / min(k)) ** 2 / n**2  # by the two images of `stats.contrast`
-    return Expected(images + float(own.sum()), known + added, tuple(parts))
+    freedom = float(k[0] - 1) if together is not None and several[0] else None
+    return Expected(images + float(own.sum()), known + added, tuple(parts), freedom=freedom)
 
 
 # --- of a plan ----------------------------------------------------------------------------------
@@ -176,6 +186,8 @@ class Outlook:
         edge: the margin or the gap asked for.
         doubt: why no PASS can be expected, or None.
         assumed: it rests on an accuracy of 50%, since none is known.
+        least: the power is at least this and the detectable difference at most: how closely runs of one seed stay
+            together is not known, and they are taken to share nothing but what images share.
     """
 
     label: str
@@ -184,14 +196,16 @@ class Outlook:
     edge: float
     doubt: str | None = None
     assumed: bool = False
+    least: bool = False
 
     @property
     def text(self) -> str:
         if self.power is None:
             return f"{self.label}: 80% power to PASS from a gap of {self.detectable:.2f} on"
+        least, most = ("at least ", "at most ") if self.least else ("", "")
         return (
-            f"{self.label}: {100 * self.power:.0f}% power to PASS if equal, 80% to FAIL from a difference of "
-            f"{self.detectable:.2f} on"
+            f"{self.label}: {least}{100 * self.power:.0f}% power to PASS if equal, 80% to FAIL from a difference of "
+            f"{most}{self.detectable:.2f} on"
         )
 
 
@@ -211,10 +225,10 @@ def _outlook(claim: Claim, expect: Expect, runs: Sequence[Run], seen: Mapping[st
     recipes: dict[str, Recipe] = {r.arm: r.config for r in runs if isinstance(r.config, Recipe)}
     planned = {arm: sum(r.arm == arm for r in runs) for arm in recipes}
 
-    def contrast(weights: Mapping[str, float]) -> Expected:
+    def contrast(weights: Mapping[str, float], **paired: float) -> Expected:
         n = next(recipes[arm].test_size for arm in weights)
         accuracies = [seen.get(arm, 50.0) for arm in weights]
-        return expected_contrast(list(weights.values()), [planned[a] for a in weights], n, accuracies)
+        return expected_contrast(list(weights.values()), [planned[a] for a in weights], n, accuracies, **paired)
 
     def gap(label: str, weights: Mapping[str, float], by: float) -> Outlook:
         detectable = contrast(weights).detectable(by, 0.95)
@@ -261,14 +275,18 @@ def _outlook(claim: Claim, expect: Expect, runs: Sequence[Run], seen: Mapping[st
         case EquivalenceExpect():
             for i, a in enumerate(expect.equal):
                 for b in expect.equal[i + 1 :]:
-                    made = contrast({a: 1, b: -1})
-                    within, assumed = expect.within, not {a, b} <= set(seen)
+                    weights, within, by_seed = {a: 1.0, b: -1.0}, expect.within, expect.paired_by_seed
+                    # one recipe, computed in two ways: if equal, its images are as hard in both
+                    made = contrast(weights, shared=1.0, together=0.0) if by_seed else contrast(weights)
+                    at_best = contrast(weights, shared=1.0, together=1.0) if by_seed else made
+                    assumed = not {a, b} <= set(seen)
                     power = made.inside(0.0, -within, within, 0.90)
                     doubt = None
-                    if power < HOPELESS and not assumed:
-                        half = made.half_width(0.90)
-                        doubt = f"{a} - {b} has an interval of ±{half:.2f}, the margin is {within:g}"
-                    yield Outlook(f"{a} - {b}", power, made.detectable(within, 0.90), within, doubt, assumed)
+                    if at_best.inside(0.0, -within, within, 0.90) < HOPELESS and not assumed:
+                        width = f"{'at best ' if by_seed else ''}an interval of ±{at_best.half_width(0.90):.2f}"
+                        doubt = f"{a} - {b} has {width}, the margin is {within:g}"
+                    detectable = made.detectable(within, 0.90)
+                    yield Outlook(f"{a} - {b}", power, detectable, within, doubt, assumed, least=by_seed)
 
 
 def _enough(expected: Callable[[int], Expected], margin: float) -> str:
@@ -289,7 +307,7 @@ def cannot_pass(
     """Why runs such as these cannot be expected to PASS, or None.
 
     A value or an equality must have a power of 5%; measures of models need a spread, so two seeds; and what `judge`
-    caps whatever comes out (fewer seeds, part of the test set, a changed recipe) cannot PASS either.
+    caps whatever comes out (fewer seeds, part of the test set, a changed recipe, arms that are one) cannot PASS either.
     """
     entry = claim.scales.entries().get(scale_name or "")
     if entry is None or entry.expect is None:
@@ -304,6 +322,12 @@ def cannot_pass(
         return f"cannot PASS: {part.data.test_images:,} test images are part of the test set"
     if any(r.deviations for r in trained):
         return "cannot PASS: the recipe is changed by hand"
+    if isinstance(entry.expect, EquivalenceExpect) and entry.expect.paired_by_seed:
+        if seeds < 2:
+            return "cannot PASS: one seed does not tell how far apart the runs of a seed lie"
+        one = next(((a, b) for a, b in itertools.combinations(trained, 2) if a.id == b.id), None)
+        if one:
+            return f"cannot PASS: {one[0].arm} and {one[1].arm} come to one recipe here, and nothing is compared"
     if isinstance(entry.expect, OrderingExpect | ValueExpect) and seeds < 2 and entry.expect.measures:
         return "cannot PASS: a measure of one seed has no interval"
     doubts = [o.doubt for o in outlook(claim, entry.expect, trained, seen) if o.doubt] if trained else []

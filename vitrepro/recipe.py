@@ -666,11 +666,11 @@ def apart(a: Recipe, b: Recipe) -> str | None:
 
 
 def _settings(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting by its key path; one without a value is left out."""
+    """Every setting by its key path."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _settings(value, f"{path}{key}.")
-        elif value is not None:
+        else:
             yield f"{path}{key}", value
 
 

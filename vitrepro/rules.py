@@ -116,7 +116,8 @@ class Arm:
     """Runs of one arm, or the quantities of an analytic one.
 
     Attributes:
-        accuracies: percent, one per seed; seeds that agree on every image stand here once.
+        accuracies: percent, one per seed; seeds that agree on every image (of arms that are paired by seed: in every
+            arm) stand here once.
         n: test images behind each.
         runs: how many seeds there were.
         correct: (K, n), seeds by images ascending by id; None where only accuracies are known.
@@ -206,7 +207,7 @@ def findings(
         case EquivalenceExpect():
             for i, a in enumerate(expect.equal):
                 for b in expect.equal[i + 1 :]:
-                    yield equal(a, b, expect.within, arms, moved * expect.within)
+                    yield equal(a, b, expect.within, arms, moved * expect.within, paired=expect.paired_by_seed)
 
 
 def combine(outcomes: Iterable[Outcome]) -> Outcome:
@@ -385,12 +386,20 @@ def _within(detectable: float, most: float) -> float | None:
 # --- arms among themselves ----------------------------------------------------------------------
 
 
-def difference_of(weights: Mapping[str, float], arms: Mapping[str, Arm]) -> tuple[float, Estimate]:
-    """The contrast of arms, paired over images where their predictions are known."""
+def difference_of(
+    weights: Mapping[str, float], arms: Mapping[str, Arm], *, paired: bool = False
+) -> tuple[float, Estimate]:
+    """The contrast of arms, paired over images where their predictions are known, and over seeds if asked.
+
+    Raises:
+        ValueError: seeds cannot be paired without predictions.
+    """
     used, w = [arms[name] for name in weights], list(weights.values())
     rows = [a.correct for a in used if a.correct is not None]
     if len(rows) == len(used):
-        return stats.contrast(rows, w)
+        return stats.contrast(rows, w, paired=paired)
+    if paired:
+        raise ValueError("accuracies alone do not tell which seed is behind them")
     return stats.unpaired([a.accuracies for a in used], w, min(a.n for a in used))
 
 
@@ -513,10 +522,16 @@ def line(names: Sequence[str]) -> tuple[str, dict[str, float]]:
     return f"line from {names[0]} to {names[-1]}", dict(zip(names, slope.tolist(), strict=True))
 
 
-def equal(a: str, b: str, within: float, arms: Mapping[str, Arm], reference: float = 0.0) -> Finding:
-    """Whether two arms differ by `reference`, to within a margin."""
+def equal(
+    a: str, b: str, within: float, arms: Mapping[str, Arm], reference: float = 0.0, *, paired: bool = False
+) -> Finding:
+    """Whether two arms differ by `reference`, to within a margin.
+
+    Args:
+        paired: row by row both arms are of the same seeds, from which they started alike.
+    """
     first, second = arms[a], arms[b]
-    difference, raw = difference_of({a: 1, b: -1}, arms)
+    difference, raw = difference_of({a: 1, b: -1}, arms, paired=paired)
     estimate = replace(raw, centre=raw.centre - reference)
     i = _possible(estimate.interval(0.90), -100 - reference, 100 - reference)
     if -within < i.low and i.high < within:
@@ -528,7 +543,7 @@ def equal(a: str, b: str, within: float, arms: Mapping[str, Arm], reference: flo
     seeds = min(first.seeds, second.seeds)
     measures = (
         f"{a} - {b}: {difference - reference:+.2f} points over {first.n:,} test images and {seeds} "
-        f"seed{'s' if seeds > 1 else ''} an arm."
+        f"seed{'s' if seeds > 1 else ''}{', paired by seed' if paired else ' an arm'}."
     )
     decides = f"The 90% interval, {_interval(i)}, is {where} the margin of {within:g}, so {outcome.value}."
     made = Finding(
@@ -549,12 +564,17 @@ def equal(a: str, b: str, within: float, arms: Mapping[str, Arm], reference: flo
         power=_power_inside(estimate, within, two_sided=True),
         detectable=_within(within + _reach(estimate, 0.95), 100),
     )
-    empty = _empty_equality(first, second, within) if outcome is Outcome.PASS else None
+    if outcome.decided and paired and seeds < 2:
+        return made.but("one seed does not tell how far apart the runs of a seed lie")
+    empty = _empty_equality(first, second, within, paired=paired) if outcome is Outcome.PASS else None
     return made.but(empty) if empty else made
 
 
-def _empty_equality(a: Arm, b: Arm, within: float) -> str | None:
-    """Why two equal arms show nothing, if so: models that guess or make no error would be as equal."""
+def _empty_equality(a: Arm, b: Arm, within: float, *, paired: bool) -> str | None:
+    """Why two equal arms show nothing, if so: models that guess or make no error would be as equal.
+
+    Runs that started alike may well be right on the same images; whether they are one run, `verdict.judge` sees.
+    """
     lower = min(a.mean, b.mean)
     if not (a.learned and b.learned):
         return "an arm is not above chance"
@@ -562,7 +582,7 @@ def _empty_equality(a: Arm, b: Arm, within: float) -> str | None:
         return f"the margin is not below half the distance to chance, {max(a.chance, b.chance):.2f}"
     if 100 - lower <= within:
         return "a model without a single error would be as equal"
-    return _SAME if _one_model(a, b) else None
+    return _SAME if not paired and _one_model(a, b) else None
 
 
 _SAME = "they are right on exactly the same images, as if one model were tested twice"

@@ -348,6 +348,9 @@ class EquivalenceExpect(Strict):
     kind: Literal["equivalence"] = "equivalence"
     equal: Annotated[tuple[Name, ...], Field(min_length=2)]
     within: Annotated[float, Field(gt=0, lt=50), NUMBER] = Field(description="points of top-1")
+    paired_by_seed: bool = Field(
+        False, description="the arms differ only in how they are computed, so that they are compared seed by seed"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> EquivalenceExpect:

@@ -248,7 +248,7 @@ def mean(values: Sequence[float], others: Sequence[float] | None = None) -> Esti
     return Estimate(centre, *_sum(parts), "t over seeds")
 
 
-def contrast(arms: Sequence[Bools], weights: Sequence[float]) -> tuple[float, Estimate]:
+def contrast(arms: Sequence[Bools], weights: Sequence[float], *, paired: bool = False) -> tuple[float, Estimate]:
     """A weighted sum of arms' accuracies on the same test images: what other seeds and other such images would give.
 
     Seeds and images are two crossed sources of chance. The squared standard error is that of the seed means, S, plus
@@ -259,6 +259,10 @@ def contrast(arms: Sequence[Bools], weights: Sequence[float]) -> tuple[float, Es
     chance on each image says. With one seed in every arm only I is left, and the estimate speaks of these trained
     models on other images.
 
+    Paired by seed, the contrast of each seed takes the place of the arms: S is the variance of its mean, and E the
+    seeds' own chance in the contrast. The quantile is that of a paired t test, with one degree of freedom less than
+    there are seeds, and is not lowered for what images add: the interval is a bound, never narrower than that test's.
+
     Two images are added, one on which one run of every arm speaks for the contrast and one against it, or models
     that agree on all of ten images would be equal beyond doubt. For one seed each and two arms this is the interval
     of Bonett & Price (2012).
@@ -266,34 +270,45 @@ def contrast(arms: Sequence[Bools], weights: Sequence[float]) -> tuple[float, Es
     Args:
         arms: correctness, (K_a, n) per arm: seeds by images; the images in the same order.
         weights: one per arm; 1 and -1 for a difference, 1, -1, -1, 1 for an interaction.
+        paired: row by row the arms are of the same seeds, from which they started alike.
 
     Returns:
         The contrast in points, and the estimate of its true value.
 
     Raises:
-        ValueError: arms of different images, or as many weights as arms are not given.
+        ValueError: arms of different images, as many weights as arms are not given, or arms to be paired of different
+            numbers of seeds.
     """
     if len(arms) != len(weights) or len({a.shape[1] for a in arms}) != 1:
         raise ValueError("arms and weights must pair up, and all arms cover the same images")
+    if paired and len({len(a) for a in arms}) != 1:
+        raise ValueError("arms are paired by seed, so all have the same seeds")
     n = arms[0].shape[1]
-    shares = [a.mean(0) for a in arms]  # of seeds that are right, by image
-    z: Floats = 100 * sum(w * share for w, share in zip(weights, shares, strict=True))
+    # of the contrast, by seed and image
+    parts: list[Floats] = [np.multiply(100 * w, a, dtype=float) for a, w in zip(arms, weights, strict=True)]
+    half_images = [(50 * w / n) ** 2 for w in weights]
+    if paired:
+        parts, half_images = [np.sum(parts, 0)], [sum(half_images)]
+    z: Floats = np.sum([part.mean(0) for part in parts], 0)
     fewest = min(len(a) for a in arms)
     added = [100 * sum(w for w in weights if w * sign > 0) / fewest for sign in (1, -1)]
     total, squares = float(z.sum()) + sum(added), float(z @ z) + sum(x * x for x in added)
     centre = total / (n + 2)
     over_images = (squares / (n + 2) - centre**2) / (n + 2)
     seeds, own = [], 0.0
-    for a, w, share in zip(arms, weights, shares, strict=True):
-        k = len(a)
+    for part, half_image in zip(parts, half_images, strict=True):
+        k = len(part)
         if k >= 2:
-            by_images = 1e4 * float((share * (1 - share)).mean()) * k / (k - 1) / n  # of one seed, with n images
-            variance = max(float(a.mean(1).var(ddof=1)) * 1e4, (50 / n) ** 2, by_images / 4)
-            seeds.append((w**2 * variance / k, k - 1.0))
-            own += w**2 * by_images / k
+            by_images = float(part.var(0, ddof=1).mean()) / n  # of one seed, with n images
+            variance = max(float(part.mean(1).var(ddof=1)), half_image, by_images / 4)
+            seeds.append((variance / k, k - 1.0))
+            own += by_images / k
     kept = max(over_images - own, 0.0)
     method = "seeds and images" if seeds else "images, these trained models"
-    return float(z.mean()), Estimate(centre, *_sum([*seeds, (kept, math.inf)]), method)
+    se, freedom = _sum([*seeds, (kept, math.inf)])
+    if paired and seeds:
+        return float(z.mean()), Estimate(centre, se, seeds[0][1], f"{method}, paired by seed", bound=True)
+    return float(z.mean()), Estimate(centre, se, freedom, method)
 
 
 def unpaired(arms: Sequence[Sequence[float]], weights: Sequence[float], n: int) -> tuple[float, Estimate]:

@@ -20,7 +20,7 @@ from vitrepro.formula import Span
 from vitrepro.literal import Checked
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
 from vitrepro.rules import ALPHA, Arm, Finding, Outcome, combine, findings, tightest
-from vitrepro.spec import Claim, Expect, LiteralExpect, OrderingExpect, ValueExpect
+from vitrepro.spec import Claim, EquivalenceExpect, Expect, LiteralExpect, OrderingExpect, ValueExpect
 
 AGAINST = (Outcome.FAIL, Outcome.EXCEEDS)
 
@@ -95,7 +95,8 @@ def judge(
         moved: see `rules.findings`.
 
     Returns:
-        ERROR if a run failed, was incomplete, saw other images than the rest or is another run over again;
+        ERROR if a run failed, was incomplete, saw other images than the rest, is another run over again or has no
+        partner of its seed where arms are paired;
         NOT_RUN if one is missing; else what the kind of claim decides, capped where the runs deviate.
     """
     entry = claim.scales.entries()[scale_name]
@@ -112,11 +113,12 @@ def judge(
     if missing or unplanned:
         none = f"; none was planned of {', '.join(sorted(unplanned))}" if unplanned else ""
         return undecided(Outcome.NOT_RUN, f"{len(measured) - len(missing)} of {len(measured)} runs are stored{none}")
-    broken = next(_inconsistencies(measured), None)
+    paired = isinstance(entry.expect, EquivalenceExpect) and entry.expect.paired_by_seed
+    broken = next(_inconsistencies(measured, paired), None)
     if broken:
         return undecided(Outcome.ERROR, broken)
 
-    arms = _by_arm(measured)
+    arms = _by_arm(measured, paired)
     lacking = [f"{m} of {arm}" for arm, m in _measures(entry.expect) if len(arms[arm].measures[m]) < arms[arm].runs]
     if lacking:
         again = "verify it again, with --fresh if their recipe is the same"
@@ -132,6 +134,9 @@ def judge(
             caps.append(
                 (f"partial test set: {partial.n} of {partial.complete_n}", "part of the test set decides nothing")
             )
+    alike = _computed_alike(measured) if paired else None
+    if alike:
+        caps.append(alike)
     if deviations:
         by_hand = "deviates: " + "; ".join(str(d) for d in deviations)
         caps.append((by_hand, "the recipe was changed by hand"))
@@ -337,20 +342,34 @@ def _cap(outcome: Outcome, reason: str, why: str) -> tuple[Outcome, str]:
     return Outcome.INCONCLUSIVE, f"{why}; it would have been {outcome.value}: {reason}"
 
 
-def _inconsistencies(measured: Sequence[Measured]) -> Iterator[str]:
-    """Why the stored runs cannot be held against each other, if so."""
+def _inconsistencies(measured: Sequence[Measured], paired: bool) -> Iterator[str]:
+    """Why the stored runs cannot be held against each other, if so.
+
+    Args:
+        paired: arms have the same seeds, and from one seed may end alike; see `_computed_alike`.
+    """
     images: set[tuple[str, str, bytes, bytes]] = set()
     data: set[str] = set()
-    answers: dict[tuple[str, bytes], str] = {}
-    seen: set[str] = set()
+    answers: dict[tuple[str, bytes], Measured] = {}
+    seen: dict[str, Measured] = {}
+    seeds: dict[str, list[int]] = defaultdict(list)
+    for m in measured:
+        seeds[m.arm].append(m.seed)
+    if paired and any(len(set(s)) < len(s) or set(s) != set(seeds[measured[0].arm]) for s in seeds.values()):
+        shown = "; ".join(f"{arm} {', '.join(map(str, sorted(s)))}" for arm, s in seeds.items())
+        yield f"the arms are compared seed by seed, and have other seeds: {shown}"
+        return
+
+    def one_run(a: Measured, b: Measured) -> bool:
+        return a is not b and not (paired and a.seed == b.seed)
+
     for m in measured:
         assert m.record is not None
         result = m.record.result
-        name = f"{m.arm} seed {m.seed} (run {m.run_id})"
-        if m.run_id in seen:
+        name = _name(m)
+        if one_run(seen.setdefault(m.run_id, m), m):
             yield f"{name} is named twice, one run is no second seed"
             return
-        seen.add(m.run_id)
         if isinstance(result, AnalyticResult):
             continue
         if m.predictions is None:
@@ -377,14 +396,52 @@ def _inconsistencies(measured: Sequence[Measured]) -> Iterator[str]:
             return
         data.add(result.data_sha256)
         images.add((result.test_sha256, result.ids_sha256, p.ids.tobytes(), p.labels.tobytes()))
-        twin = answers.setdefault((result.weights_sha256, p.predicted.tobytes()), name)
-        if twin != name:
-            yield f"{twin} and {name} ended with the same weights: they are one run, not two"
+        twin = answers.setdefault((result.weights_sha256, p.predicted.tobytes()), m)
+        if one_run(twin, m):
+            yield f"{_name(twin)} and {name} ended with the same weights: they are one run, not two"
             return
     if len(data) > 1:
         yield "the runs saw different data under one name; run them again with --fresh on the same data"
     if len(images) > 1:
         yield "the runs were evaluated on different images; run them again with --fresh on the same data"
+
+
+def _name(m: Measured) -> str:
+    return f"{m.arm} seed {m.seed} (run {m.run_id})"
+
+
+def _computed_alike(measured: Sequence[Measured]) -> tuple[str, str] | None:
+    """What keeps arms that differ in how they are computed from deciding: from some seed two are computed alike.
+
+    They ended with the same weights and the same answers, as one run that stands for both does, or their records tell
+    the same arithmetic, choices and micro-batch. Their difference then says nothing of that between the arms.
+    """
+    for i, a in enumerate(measured):
+        for b in measured[:i]:
+            if a.seed == b.seed and (_ended_alike(a, b) or _computing(a) == _computing(b)):
+                why = f"{b.arm} and {a.arm} were computed alike, which shows nothing of another way to compute"
+                return f"computed alike: {b.arm}, {a.arm}", why
+    return None
+
+
+def _ended_alike(a: Measured, b: Measured) -> bool:
+    first, second = (m.record.result if m.record else None for m in (a, b))
+    if not isinstance(first, TrainResult) or not isinstance(second, TrainResult):
+        return False
+    assert a.predictions is not None
+    assert b.predictions is not None
+    same = np.array_equal(a.predictions.by_id().predicted, b.predictions.by_id().predicted)
+    return first.weights_sha256 == second.weights_sha256 and same
+
+
+def _computing(m: Measured) -> object:
+    """How a run was computed, as its record tells; what tells nothing is like no other."""
+    result = m.record.result if m.record else None
+    if not isinstance(result, TrainResult) or not result.choices:
+        return object()
+    assert m.record is not None
+    shared = result.processes > 1 and m.record.config.get("train", {}).get("batch_norm")  # else it changes nothing
+    return result.precision, result.choices, result.micro_batch, result.processes, shared
 
 
 def _classes(data: object) -> int | None:
@@ -396,10 +453,14 @@ def _classes(data: object) -> int | None:
     return next((d.num_classes for known, d in DATASETS.items() if known == data.get("name")), None)
 
 
-def _by_arm(measured: Sequence[Measured]) -> dict[str, Arm]:
+def _by_arm(measured: Sequence[Measured], paired: bool) -> dict[str, Arm]:
+    """The arms, each with its seeds; where they are paired, row by row with the same ones."""
     groups: dict[str, list[Measured]] = defaultdict(list)
-    for m in measured:
+    of_seed: dict[int, bytes] = defaultdict(bytes)  # all that was right from a seed, in every arm
+    for m in sorted(measured, key=lambda m: m.seed) if paired else measured:
         groups[m.arm].append(m)
+        if paired and m.predictions is not None:
+            of_seed[m.seed] += m.predictions.by_id().correct.tobytes()
     arms = {}
     for name, members in groups.items():
         rows: dict[bytes, Bools] = {}
@@ -412,7 +473,7 @@ def _by_arm(measured: Sequence[Measured]) -> dict[str, Arm]:
                 quantities = m.record.result.quantities
             elif m.predictions is not None:
                 row = m.predictions.by_id().correct
-                rows[row.tobytes()] = row
+                rows[of_seed[m.seed] if paired else row.tobytes()] = row
                 num_classes = m.record.result.num_classes
                 for measure, value in m.record.result.every_measure.items():
                     measures[measure].append(value)

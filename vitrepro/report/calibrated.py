@@ -16,9 +16,9 @@ is {trials:,} simulated experiments ({more:,} for values), judged by the functio
 
 **The models.** A run is right on an image by chance, given how hard the image is: for all models (sd {shared} in
 logits) and for one arm of its own (sd {own}). So the errors of two runs are correlated over images, as those of trained
-models are, and independent given the image. Arms have an accuracy of about {arm:g}%. Two further populations have no
-hard images at all (independent coin tosses), or seeds that differ by a shift of their own (sd {unsteady} in logits) as
-well.
+models are, and independent given the image; runs that are paired by seed have the same luck on {luck:.0%} of the
+images. Arms have an accuracy of about {arm:g}%. Two further populations have no hard images at all (independent coin
+tosses), or seeds that differ by a shift of their own (sd {unsteady} in logits) as well.
 
 **The margin** of each line is the one with which planning promises a power of 80% for these seeds and images, so that
 the test is neither hopeless nor trivial. *False PASS* is counted where the truth lies exactly on the margin (or on the
@@ -27,9 +27,10 @@ ordering both are the same point, the gap itself. *Power* is the share of PASS a
 the gap that planning calls detectable. *Coverage* is the share of intervals that held the true value.
 
 **The limits.** False decisions at most {wrong:.0%}; power within {power:.0%} of what was planned; coverage within
-{off:.0%} of its level. An interval whose width is a bound ("at least 90%": one or two seeds, where the binomial bound
-stands for the spread) may cover more, and does, since trained models vary less than coin tosses; where they vary like
-them (second table) it covers just its level.
+{off:.0%} of its level. An interval whose width is a bound ("at least 90%") may cover more, and does. With one or two
+seeds the binomial bound stands for the spread, and trained models vary less than coin tosses; where they vary like them
+(second table) it covers just its level. Paired by seed, the quantile is that of the seeds alone, and it covers just its
+level where images add nothing.
 
 A rate of 5% has a standard error of {error:.1%} here."""
 
@@ -59,6 +60,7 @@ def document(studies: Sequence[Study], tallies: Sequence[Tally], trials: int, co
             more=calibration.MORE * trials,
             shared=trained.shared,
             own=trained.own,
+            luck=calibration.LUCK,
             arm=calibration.ARM,
             unsteady=calibration.UNSTEADY.unsteady,
             wrong=calibration.WRONG,

@@ -150,7 +150,7 @@ def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
             "seconds_are_rough": c.rough,
             "cannot_pass": c.doubt,
             "power": [
-                {"label": o.label, "power": o.power, "detectable": o.detectable, "assumed": o.assumed}
+                {"label": o.label, "power": o.power, "detectable": o.detectable, "assumed": o.assumed, "least": o.least}
                 for o in c.outlooks
             ],
         }
