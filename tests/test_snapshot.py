@@ -81,12 +81,17 @@ def margin(registry: Registry) -> float:
     return entry.expect.cells["vit"].margin
 
 
+def told(model: BaseModel) -> set[str]:
+    """What was said of it, but for defaults that its JSON leaves out."""
+    return model.model_fields_set & model.model_dump(mode="json").keys()
+
+
 def same(one: Any, other: Any) -> bool:
     """Equal in type, in value and in what was said, all the way down."""
     if type(one) is not type(other):
         return False
     if isinstance(one, BaseModel):
-        said = one.model_fields_set == other.model_fields_set and list(vars(one)) == list(vars(other))
+        said = told(one) == told(other) and list(vars(one)) == list(vars(other))
         return said and all(same(vars(one)[k], vars(other)[k]) for k in vars(one))
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[k], other[k]) for k in one)

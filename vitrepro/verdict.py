@@ -360,16 +360,17 @@ def _inconsistencies(measured: Sequence[Measured], paired: bool) -> Iterator[str
         yield f"the arms are compared seed by seed, and have other seeds: {shown}"
         return
 
-    def one_run(a: Measured, b: Measured) -> bool:
-        return a is not b and not (paired and a.seed == b.seed)
+    def one_run(earlier: Measured | None, m: Measured) -> bool:
+        return earlier is not None and not (paired and earlier.seed == m.seed)
 
     for m in measured:
         assert m.record is not None
         result = m.record.result
         name = _name(m)
-        if one_run(seen.setdefault(m.run_id, m), m):
+        if one_run(seen.get(m.run_id), m):
             yield f"{name} is named twice, one run is no second seed"
             return
+        seen[m.run_id] = m
         if isinstance(result, AnalyticResult):
             continue
         if m.predictions is None:
@@ -396,8 +397,10 @@ def _inconsistencies(measured: Sequence[Measured], paired: bool) -> Iterator[str
             return
         data.add(result.data_sha256)
         images.add((result.test_sha256, result.ids_sha256, p.ids.tobytes(), p.labels.tobytes()))
-        twin = answers.setdefault((result.weights_sha256, p.predicted.tobytes()), m)
-        if one_run(twin, m):
+        end = result.weights_sha256, p.predicted.tobytes()
+        twin = answers.get(end)
+        answers[end] = m
+        if twin is not None and one_run(twin, m):
             yield f"{_name(twin)} and {name} ended with the same weights: they are one run, not two"
             return
     if len(data) > 1:

@@ -496,13 +496,13 @@ def test_across_the_batch_images_are_evaluated_as_torchs_layers_would_in_batches
     batch_size: int, digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated: list[tuple[Any, torch.Tensor]] = []
-    predict = runner.accuracy.predict
+    answer = runner.accuracy.answers
 
     def watched(model: nn.Module, images: torch.Tensor, augment: Any, **options: Any) -> Any:
         evaluated.append((model, normalize(images, augment, options["image_size"])))
-        return predict(model, images, augment, **options)
+        return answer(model, images, augment, **options)
 
-    monkeypatch.setattr(runner.accuracy, "predict", watched)
+    monkeypatch.setattr(runner.accuracy, "answers", watched)
     with torch.enable_grad():
         of = task(tmp_path, digits, recipe(ACROSS, dev_fraction=0.0, batch_size=batch_size))
         found = done(of)

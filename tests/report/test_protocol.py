@@ -9,7 +9,9 @@ from paper_cases import registry
 
 from vitrepro import claims
 from vitrepro.claims import Registry
-from vitrepro.cost import images, run_flops
+from vitrepro.cost import images
+from vitrepro.flops import forward_macs, training_flops
+from vitrepro.recipe import Recipe
 from vitrepro.report.protocol import SETTINGS, side_by_side
 from vitrepro.spec import Claim
 
@@ -176,10 +178,10 @@ def test_compute_is_that_of_training_every_seed_arm_and_rate_of_a_grid(lab: Lab,
     told = used(lab, WITH_EMBEDDING)
     flops = 0.0
     for run in lab.plan("j/one").runs:
-        trained, evaluated = images(run)
-        of_run = run_flops(run)
-        assert of_run is not None
-        flops += of_run * 6 * trained / (6 * trained + 2 * evaluated)
+        assert isinstance(run.config, Recipe)
+        macs = forward_macs(run.config.model, image_size=8, channels=1, num_classes=10)
+        assert macs is not None
+        flops += training_flops(macs, images(run)[0])
     assert told["compute"] == f"{flops / 1e9:.3g} gigaFLOPs"
     assert ("lr chosen on the dev split" in told["optimisation"]) == bool(grid)
 

@@ -40,7 +40,7 @@ class Learned1d(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return tokens + self.table[:, : tokens.shape[1]]  # which may be the first ones of the sequence alone
+        return tokens + self.table
 
 
 class Learned2d(nn.Module):
@@ -63,7 +63,7 @@ class Learned2d(nn.Module):
         x = self.x[None, :].expand(grid, grid, -1)  # (row, column, D/2)
         y = self.y[:, None].expand(grid, grid, -1)
         table = torch.cat([x, y], dim=-1).flatten(0, 1)  # (N, D)
-        return tokens + F.pad(table, (0, 0, int(self.class_token), 0))[: tokens.shape[1]]
+        return tokens + F.pad(table, (0, 0, int(self.class_token), 0))
 
 
 class RelativePosBias(nn.Module):

@@ -278,7 +278,8 @@ class ViT(nn.Module):
         else:
             x = torch.cat([self.cls_token.expand(len(images), -1, -1), self.patch_embed(images)], dim=1)
             x = x[:, :1] if one_place else x
-        x = self.pos_drop(self.pos_embed(x))
+        x = self.pos_embed(x)  # a single token is taken for one of every place
+        x = self.pos_drop(x[:, :1].contiguous() if one_place else x)
         if self.narrow_tokens and torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         last = self.blocks[-1]
