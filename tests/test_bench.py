@@ -223,6 +223,7 @@ def test_rates_are_medians_and_shares_are_of_what_was_carried_out():
     assert side.images_per_second == 50
     assert side.flops_per_second == 150e9
     assert side.share(400e9) == pytest.approx(0.25)  # 50 x 2e9 of 400e9
+    assert side.utilisation(400e9) == pytest.approx(side.flops_per_second / 400e9)  # type: ignore[operator]
     assert side.input_share == pytest.approx(0.1)  # of 0.25, 0.1 and 0.1
     assert side.memory_bytes == 9
     unknown = Side((Turn(100, 2.0),))
@@ -241,7 +242,7 @@ def test_ratios_are_taken_pair_by_pair():
 
 def test_the_table_has_a_line_for_each_side():
     lines = benched.rows([found(timm=Side((Turn(100, 2.0),) * 3, 1e9, 1e9))])
-    assert lines[0] == ("a", "training", "vitrepro", "100", "100 GFLOP/s", "8%", "1 MiB", "10.0%", "")
+    assert lines[0] == ("a", "training", "vitrepro", "100", "100 GFLOP/s", "10% (8%)", "1 MiB", "10.0%", "")
     assert lines[1] == ("a", "training", "timm", "50", "50 GFLOP/s", "5%", "", "", "2.00 (0.50 to 2.00)")
 
 

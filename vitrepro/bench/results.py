@@ -59,6 +59,12 @@ class Side:
     def flops_per_second(self) -> float | None:
         return None if self.flops is None else self.flops * self.images_per_second
 
+    def utilisation(self, product_rate: float | None) -> float | None:
+        """Model FLOP/s over the rate of a large matrix product: MFU, with what this device measures as its peak."""
+        if self.flops_per_second is None or product_rate is None:
+            return None
+        return self.flops_per_second / product_rate
+
     def share(self, product_rate: float | None) -> float | None:
         """Operations carried out over those of a large matrix product in the same time."""
         if self.executed is None or product_rate is None:
