@@ -62,8 +62,7 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
         batch = recipe.train.batch_size
         keys = {"global": patches**2 + (model.pool == "cls"), "axial": patches, "batch": batch}[model.attention]
         fused = fused_attention(kind, keys) if fast else True
-        one_place = model.reads_one_place and model.hybrid is None
-        skip = fast and (model.reads_first_token or one_place)
+        skip = fast and (model.reads_first_token or model.reads_one_place)
         narrow = fast and kind == "cpu" and precision == "bf16"
         as_product = fast and kind == "cpu" and model.hybrid is None
         if fused:
@@ -74,7 +73,7 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
                 "the fused kernel in evaluation"
             )
         token = "class token" if model.pool == "cls" else "first patch"
-        layers = "every layer" if one_place else "last layer"
+        layers = "every layer" if model.reads_one_place else "last layer"
         reasons[layers] = f"of the {token} alone: no logit depends on the others" if skip else "of every token"
         if model.attention == "batch":
             reasons["predictions"] = (

@@ -43,7 +43,7 @@ def executed_macs(
         return macs
     patch_size, D, depth, _, mlp_dim = spec.sizes
     T = check_grid(spec, image_size) ** 2 + (spec.pool == "cls")
-    if spec.reads_one_place and spec.hybrid is None:  # every layer of one token, and without class token one patch
+    if spec.reads_one_place:  # every layer of one token, and without class token one patch
         layer = 4 * D * D + 2 * D * mlp_dim + 2 * batch_size * D
         patch = 0 if spec.pool == "cls" else patch_size**2 * channels * D
         return macs - (T - 1) * (depth * layer + patch)

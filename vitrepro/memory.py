@@ -117,7 +117,7 @@ def _vit(
     N = G**2
     T = N + 1 if spec.pool == "cls" else N
     pixels = image_size**2
-    if fast and spec.reads_one_place and spec.hybrid is None:  # `skip_unread`: of no other token
+    if fast and spec.reads_one_place:  # `skip_unread`: of no other token
         T = 1
         pixels = pixels if spec.pool == "cls" else spec.sizes[0] ** 2
     keys = {"global": T, "axial": G, "batch": batch_size}[spec.attention]

@@ -330,8 +330,8 @@ class ViTSpec(Strict):
 
     @property
     def reads_one_place(self) -> bool:
-        """Whether logits are read off the first token, and no layer brings it anything of an image's other tokens."""
-        return self.pool != "gap" and self.attention == "batch"
+        """Whether logits are read off the first token, and nothing brings it anything of an image's other tokens."""
+        return self.pool != "gap" and self.attention == "batch" and self.hybrid is None
 
     @property
     def reads_first_token(self) -> bool:

@@ -240,7 +240,7 @@ class ViT(nn.Module):
         grid = check_grid(spec, image_size)
         cls = spec.pool == "cls"
         self.averages, self.reads_first_token = spec.pool == "gap", spec.reads_first_token
-        self.reads_one_place = spec.reads_one_place and spec.hybrid is None
+        self.reads_one_place = spec.reads_one_place
         Position = POS_EMBED[spec.pos_embed]
         in_attention = issubclass(Position, RelativePosBias)
 
