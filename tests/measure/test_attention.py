@@ -266,10 +266,21 @@ def test_weights_of_another_grid_are_refused() -> None:
 @given(prefix=st.integers(0, 3), seed=st.integers(0, 99))
 def test_attention_among_patches_is_that_of_a_softmax_without_the_other_tokens(prefix: int, seed: int) -> None:
     logits = torch.randn(2, 3, 9 + prefix, 9 + prefix, generator=torch.Generator().manual_seed(seed))
-    found = among_patches(logits.softmax(-1), prefix)
+    found = among_patches(logits.log_softmax(-1), prefix)
     torch.testing.assert_close(found, logits[..., prefix:, prefix:].softmax(-1))
     if prefix:
-        torch.testing.assert_close(of_class_token(logits.softmax(-1), prefix), logits[..., 0, prefix:].softmax(-1))
+        torch.testing.assert_close(of_class_token(logits.log_softmax(-1), prefix), logits[..., 0, prefix:].softmax(-1))
+
+
+def test_patches_beside_a_token_that_takes_all_attention_still_sum_to_one() -> None:
+    logits = torch.zeros(1, 1, 5, 5)
+    logits[..., 0] = 1000.0  # whose weight is 1, and that of each patch 0 in float32
+    logits[..., 1] = 1.0
+    log_weights = logits.log_softmax(-1)
+    assert log_weights.exp()[..., 1:].sum() == 0
+    expected = torch.tensor([1.0, 0.0, 0.0, 0.0]).softmax(-1)
+    torch.testing.assert_close(of_class_token(log_weights, 1)[0, 0], expected)
+    torch.testing.assert_close(among_patches(log_weights, 1)[0, 0], expected.expand(4, 4))
 
 
 # --- roll-out and entropy

@@ -13,7 +13,7 @@ from vitrepro.measure.attention import (
     among_patches,
     attention_distance,
     attention_entropy,
-    attention_weights,
+    attention_log_weights,
     of_class_token,
     uniform_distance,
 )
@@ -78,7 +78,7 @@ def test_the_same_weights_measure_alike_in_our_model_and_in_timms() -> None:
 def test_measures_of_attention_are_those_of_all_images_at_once() -> None:
     model = ours()
     found = measure(model, images(), ATTENTION, **SIZE)
-    weights = list(attention_weights(model, images()))
+    weights = list(attention_log_weights(model, images()))
     distance = torch.stack([attention_distance(among_patches(w, 1), 5, 4).mean(0) for w in weights])
     distance = distance / uniform_distance(5, 4)
     entropy = attention_entropy(of_class_token(weights[-1], 1)).mean()

@@ -63,9 +63,18 @@ def encoder(model: nn.Module) -> Encoder:
     )
 
 
-@torch.no_grad()
 def attention_weights(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
-    """Each layer's attention weights for these images, (B, H, T, T), lowest layer first.
+    """Each layer's attention weights for these images, (B, H, T, T), lowest layer first; rows sum to 1.
+
+    Raises:
+        UsageError: not a model whose attention can be read.
+    """
+    return (log_weights.exp() for log_weights in attention_log_weights(model, images))
+
+
+@torch.no_grad()
+def attention_log_weights(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
+    """Logarithms of each layer's attention weights, of which none vanishes however small the weight.
 
     The model runs once, as it always does, and is only watched; the weights are then computed again from its
     queries and keys, one layer at a time, since fused kernels never hold them.
@@ -83,11 +92,11 @@ def attention_weights(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
             hooks.enter_context(layer.qkv.register_forward_hook(lambda _, __, output: outputs.append(output)))
         model(images)
     for layer, output in zip(layers, outputs, strict=True):
-        yield _softmax(layer, output)
+        yield _log_softmax(layer, output)
 
 
-def _softmax(layer: Any, qkv: Tensor) -> Tensor:
-    """What `layer` weighs its values with, (B, H, T, T), from its queries, keys and values (B, T, 3 H d)."""
+def _log_softmax(layer: Any, qkv: Tensor) -> Tensor:
+    """Logarithm of what `layer` weighs its values with, (B, H, T, T), from queries, keys and values (B, T, 3 H d)."""
     B, T, _ = qkv.shape
     q, k, _ = qkv.reshape(B, T, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, H, T, d) each
     if isinstance(layer, Attention):
@@ -98,22 +107,20 @@ def _softmax(layer: Any, qkv: Tensor) -> Tensor:
     else:
         q, k = layer.q_norm(q), layer.k_norm(k)  # the identity in most of timm's models
         logits = (q * layer.scale) @ k.transpose(-2, -1)
-    return logits.softmax(dim=-1)
+    return logits.log_softmax(dim=-1)
 
 
 # --- what the weights sum up to
 
 
-def among_patches(weights: Tensor, prefix: int) -> Tensor:
-    """The weights (B, H, T, T) without other tokens than patches, rows summing to 1 again: (B, H, N, N)."""
-    weights = weights[..., prefix:, prefix:]
-    return weights / weights.sum(-1, keepdim=True)
+def among_patches(log_weights: Tensor, prefix: int) -> Tensor:
+    """Weights without other tokens than patches, rows summing to 1 again: (B, H, N, N) from logarithms (B, H, T, T)."""
+    return log_weights[..., prefix:, prefix:].softmax(-1)
 
 
-def of_class_token(weights: Tensor, prefix: int) -> Tensor:
-    """How the class token weighs the patches, without other tokens, summing to 1 again: (B, H, N)."""
-    weights = weights[..., 0, prefix:]
-    return weights / weights.sum(-1, keepdim=True)
+def of_class_token(log_weights: Tensor, prefix: int) -> Tensor:
+    """How the class token weighs the patches, without other tokens, summing to 1 again: (B, H, N) from logarithms."""
+    return log_weights[..., 0, prefix:].softmax(-1)
 
 
 def attention_distance(weights: Tensor, grid: int, patch_size: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitrepro.distributed import autocast
 from vitrepro.errors import RunError, UsageError
 from vitrepro.measure import attention, positions
-from vitrepro.measure.attention import among_patches, attention_weights, of_class_token
+from vitrepro.measure.attention import among_patches, attention_log_weights, of_class_token
 from vitrepro.recipe import MeasureName
 
 BATCH_SIZE = 8  # queries and keys of all layers are held at once: about half a gigabyte for L/16 at 224 pixels
@@ -68,12 +68,13 @@ class Subject:
         distances, entropies = [], []
         for batch in self.images.split(BATCH_SIZE):
             layers = []
-            for weights in attention_weights(self.model, batch.to(device)):
-                among = among_patches(weights, encoder.prefix)
+            for log_weights in attention_log_weights(self.model, batch.to(device)):
+                among = among_patches(log_weights, encoder.prefix)
                 layers.append(attention.attention_distance(among, self.grid, self.patch_size))  # (B, H)
             distances.append(torch.stack(layers, dim=1).cpu())  # (B, L, H)
-            if encoder.class_token:  # weights are the last layer's here
-                entropies.append(attention.attention_entropy(of_class_token(weights, encoder.prefix)).cpu())  # (B, H)
+            if encoder.class_token:  # log_weights are the last layer's here
+                of_class = of_class_token(log_weights, encoder.prefix)
+                entropies.append(attention.attention_entropy(of_class).cpu())  # (B, H)
         distance = torch.cat(distances).double().mean(0) / uniform
         return Attended(distance, torch.cat(entropies).double().mean().item() if entropies else None)
 
