@@ -214,6 +214,15 @@ def test_a_model_that_was_never_timed_takes_its_operations_at_the_rate_of_the_ot
     assert clock(made(training(), 50.0)).seconds(other) == pytest.approx(START_SECONDS + operations(other) / rate)
 
 
+def test_a_device_that_is_not_here_does_a_share_of_its_peak_whatever_was_timed_here() -> None:
+    run, records = training(), [made(training(), 50.0)]
+    there = Clock(Timings((), "", 0), records, "cuda", products_per_second=2e13)
+    assert not there.timed(run)
+    assert there.seconds(run) == pytest.approx(START_SECONDS + operations(run) / (SHARE_OF_PRODUCTS * 2e13))
+    assert there.basis.startswith("nothing was timed there")
+    assert clock(*records).basis.startswith("some of these models were never timed on this machine")
+
+
 def test_of_several_rates_the_middle_one_counts() -> None:
     records = [made(training(depth=d), s) for d, s in ((1, 1e-3), (2, 50.0), (3, 1e6))]
     assert clock(*records).rate == pytest.approx(operations(training(depth=2)) / 50.0)

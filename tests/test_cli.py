@@ -214,6 +214,8 @@ def test_the_table_names_outcome_value_interval_margin_seeds_scale_and_fidelity(
         (["verify", "tiny/ordering", "--budget", "soon"], "90s, 20m or 2h"),
         (["verify", "tiny/ordering", "--seeds", "0"], "--seeds"),
         (["plan", "nothing/here"], "no claim matches"),
+        (["plan", "tiny/ordering", "--peak-tflops", "10", "--devices", "cpu"], "give one"),
+        (["plan", "tiny/ordering", "--peak-tflops", "0"], "--peak-tflops"),
         (["show", "tiny/ordring"], "did you mean 'tiny/ordering'"),
         (["list-claims", "--kind", "valeu"], "did you mean 'value'"),
         (["list-claims", "--outcome", "GOOD"], "--outcome"),
@@ -227,6 +229,17 @@ def test_a_command_that_cannot_be_carried_out_exits_2_with_what_is_allowed(
     assert message in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_a_gpu_that_is_not_here_is_planned_for_by_its_peak(tmp_path: Path) -> None:
+    claim_id = "student-cifar10/small-vit-10-classes"  # whose data is looked for nowhere
+    arguments = ("plan", claim_id, "--scale", "gpu", "--store", str(tmp_path / "runs"), "--peak-tflops", "10")
+    found = json.loads(call(*arguments, "--json").stdout)
+    (plan,) = found["plans"]
+    assert (plan["claim"], plan["scale"], plan["seconds_are_rough"]) == (claim_id, "gpu", True)
+    assert plan["seconds"] == pytest.approx(2.0 * plan["to_run"] + plan["flops"] / 3e12)
+    assert found["devices"] == ["a GPU of 10 TFLOP/s"]
+    assert "nothing was timed there; by operations, at 30% of the peak." in call(*arguments).stdout
 
 
 def test_verify_without_a_claim_is_a_usage_error() -> None:

@@ -13,6 +13,10 @@ from vitrepro.plan import ClaimPlan, Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import Record, TrainResult
 
+NEVER_TIMED = (
+    "some of these models were never timed on this machine; roughly, from what their operations take elsewhere on it. "
+    "It is known after their first run."
+)
 SHARE_OF_PRODUCTS = 0.3  # of the rate of plain matrix products that training reaches, where nothing was timed yet
 
 
@@ -22,12 +26,21 @@ class Clock:
     Args:
         records: of the store; what those of this device did per second stands for models that were never timed.
         device: measured for a moment where there are none.
+        products_per_second: operations of the device's matrix products, where it is not here to be measured.
     """
 
-    def __init__(self, timings: Timings, records: Sequence[Record], device: str) -> None:
+    def __init__(
+        self,
+        timings: Timings,
+        records: Sequence[Record],
+        device: str,
+        *,
+        products_per_second: float | None = None,
+    ) -> None:
         self.timings = timings
         self._records = records
         self._device = device
+        self._products = products_per_second
         self._rate: float | None = None
 
     def timed(self, run: Run) -> bool:
@@ -47,6 +60,9 @@ class Clock:
     def rate(self) -> float:
         """Operations per second of the runs that were made on this device, or a share of what matrix products reach."""
         if self._rate is None:
+            if self._products is not None:
+                self._rate = SHARE_OF_PRODUCTS * self._products
+                return self._rate
             from vitrepro.distributed import device_name, product_rate  # brings in torch
 
             here = device_name(self._device)
@@ -54,6 +70,13 @@ class Clock:
             rates = sorted(r for record in made if (r := _rate_of(record)) is not None)
             self._rate = rates[len(rates) // 2] if rates else SHARE_OF_PRODUCTS * product_rate(self._device)
         return self._rate
+
+    @property
+    def basis(self) -> str:
+        """What rough times come from."""
+        if self._products is not None:
+            return f"nothing was timed there; by operations, at {SHARE_OF_PRODUCTS:.0%} of the peak."
+        return NEVER_TIMED
 
 
 def _rate_of(record: Record) -> float | None:

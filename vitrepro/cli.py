@@ -267,6 +267,15 @@ def plan_command(
     seeds: SeedsOption = None,
     settings: SetOption = None,
     budget: BudgetOption = None,
+    peak_tflops: Annotated[
+        float | None,
+        typer.Option(
+            "--peak-tflops",
+            min=0.001,
+            metavar="X",
+            help="Plan for one GPU that is not here, by the TFLOP/s of its data sheet in the precision used.",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     data_dir: DataOption = None,
     claims_dir: ClaimsOption = None,
@@ -278,16 +287,33 @@ def plan_command(
     from vitrepro.plan import unique_runs
     from vitrepro.report import planned, terminal
 
+    if peak_tflops is not None and devices != "auto":
+        raise UsageError("--peak-tflops is of a GPU that is not here, and --devices of those that are; give one")
     registry, places, request, timings, plans = _plans(
-        patterns, scale, devices, precision, seeds, settings, budget, store, data_dir, claims_dir
+        patterns,
+        scale,
+        devices,
+        precision,
+        seeds,
+        settings,
+        budget,
+        store,
+        data_dir,
+        claims_dir,
+        elsewhere=peak_tflops is not None,
     )
-    records = session.readable_records(places.store)
-    memories = session.memories(records, request)
-    missing = [r for r in unique_runs(plans) if places.store.state(r.id) != "finished"]
-    groups = session.arrange(missing, places.store, request, memories, planned=len(unique_runs(plans)))
-    slots = session.fewest_slots(groups, request)
-    clock = budgets.Clock(timings.at(slots[0].threads), records, request.devices[0])
-    room = session.room(groups, memories) if groups else None
+    if peak_tflops is not None:
+        clock, room = budgets.Clock(timings, (), "cuda", products_per_second=1e12 * peak_tflops), None
+        slots = [f"a GPU of {peak_tflops:g} TFLOP/s"]
+    else:
+        records = session.readable_records(places.store)
+        memories = session.memories(records, request)
+        missing = [r for r in unique_runs(plans) if places.store.state(r.id) != "finished"]
+        groups = session.arrange(missing, places.store, request, memories, planned=len(unique_runs(plans)))
+        fewest = session.fewest_slots(groups, request)
+        slots = [slot.device for slot in fewest]
+        clock = budgets.Clock(timings.at(fewest[0].threads), records, request.devices[0])
+        room = session.room(groups, memories) if groups else None
     made = planned.cost_plans(plans, places.store, clock, len(slots), room)
     picked = None
     if budget is not None and request.budget_seconds is not None:
@@ -299,11 +325,9 @@ def plan_command(
             budget_seconds=request.budget_seconds,
         )
     if as_json:
-        _print_json(
-            **planned.as_json(made, picked), devices=[s.device for s in slots], budget_seconds=request.budget_seconds
-        )
+        _print_json(**planned.as_json(made, picked), devices=slots, budget_seconds=request.budget_seconds)
         return
-    planned.print_plans(terminal.console(), made, picked, [s.device for s in slots], request.budget_seconds)
+    planned.print_plans(terminal.console(), made, picked, slots, request.budget_seconds, clock.basis)
     _warn_of_problems(registry)
 
 
@@ -1035,8 +1059,13 @@ def _plans(
     claims_dir: list[Path] | None,
     fresh: bool = False,
     allow_inconclusive: bool = True,
+    elsewhere: bool = False,
 ) -> tuple[Registry, Places, Request, Timings, list[ClaimPlan]]:
-    """What `plan` and `verify` share: read the command line and plan the claims."""
+    """What `plan` and `verify` share: read the command line and plan the claims.
+
+    Args:
+        elsewhere: for one GPU that is not here, as the newer ones are: with bfloat16.
+    """
     from vitrepro import claims, launch, session, torchrun
     from vitrepro.cost import Timings
     from vitrepro.plan import Override
@@ -1054,7 +1083,10 @@ def _plans(
     from vitrepro.distributed import device_name, resolve_precision
     from vitrepro.distributed import devices as find_devices
 
-    used = (torchrun.device(devices),) if torchrun.asked() else find_devices(devices)
+    if elsewhere:
+        used: tuple[str, ...] = ("cuda:0",)
+    else:
+        used = (torchrun.device(devices),) if torchrun.asked() else find_devices(devices)
     request = session.Request(
         scales=(wanted,) if wanted else group.scale if group else (),
         devices=used,
@@ -1065,8 +1097,19 @@ def _plans(
         budget_seconds=seconds,
         fresh=fresh,
         allow_inconclusive=allow_inconclusive,
+        elsewhere=elsewhere,
     )
     places = _places(store, data_dir)
+    if elsewhere:
+        plans = session.make_plans(
+            registry,
+            chosen,
+            places,
+            request,
+            resolve=lambda wanted: "bf16" if wanted == "auto" else wanted,
+            timings=(timings := Timings((), "", 0)),
+        )
+        return registry, places, request, timings, plans
     threads = torchrun.threads() if torchrun.asked() else launch.slots(used)[0].threads
     timings = Timings(session.readable_records(places.store), device_name(used[0]), threads)
     plans = session.make_plans(

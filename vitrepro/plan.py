@@ -127,9 +127,13 @@ class ClaimPlan:
 
 
 def obstacles(
-    registry: Registry, data_dir: Path | None, cache_dir: Path, *, cuda: bool
+    registry: Registry, data_dir: Path | None, cache_dir: Path, *, cuda: bool, elsewhere: bool = False
 ) -> Callable[[CheckName, Scale], str | None]:
-    """A function that says what keeps this machine from running an entry, or None."""
+    """A function that says what keeps this machine from running an entry, or None.
+
+    Args:
+        elsewhere: another machine is planned for, whose data and weights cannot be looked for.
+    """
 
     def reason(scale: CheckName, entry: Scale) -> str | None:
         if entry.experiment is None:  # printed cells only
@@ -139,6 +143,8 @@ def obstacles(
             return None
         if scale in NEEDS_GPU and not cuda:
             return "needs a CUDA device, and none is used here"
+        if elsewhere:
+            return None
         made = recipes(experiment)
         needed = [made[arm] for _, arm in arms_of(entry.expect)] if entry.expect else []
         for name in dict.fromkeys(r.data.name for r in needed):

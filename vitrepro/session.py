@@ -40,6 +40,7 @@ class Request:
         devices: `cpu` once per slot, or CUDA devices.
         slots_named: the user said how many slots the CPU has, however few runs there are.
         allow_inconclusive: run plans that cannot PASS as well.
+        elsewhere: planned for a machine that is not this one.
     """
 
     scales: tuple[CheckName, ...] = ()
@@ -52,6 +53,7 @@ class Request:
     checkpoint_seconds: float = 30.0
     fresh: bool = False
     allow_inconclusive: bool = True
+    elsewhere: bool = False
 
 
 def make_plans(
@@ -74,7 +76,7 @@ def make_plans(
             precision asked for.
     """
     cuda = any(d.startswith("cuda") for d in request.devices)
-    obstacle = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda)
+    obstacle = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda, elsewhere=request.elsewhere)
 
     def expand(choice: Choice) -> ClaimPlan:
         return plan.plan_claim(

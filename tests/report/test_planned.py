@@ -57,7 +57,7 @@ def picked(lab: Lab, plans: Sequence[ClaimPlan], clock: Clock, seconds: float, s
 
 
 def shown(made: CostedPlans, chosen: Picked | None = None, seconds: float | None = None) -> list[str]:
-    return lines(printed(lambda out: print_plans(out, made, chosen, ("cpu", "cpu"), seconds)))
+    return lines(printed(lambda out: print_plans(out, made, chosen, ("cpu", "cpu"), seconds, budget.NEVER_TIMED)))
 
 
 def with_trend(lab: Lab) -> list[ClaimPlan]:

@@ -192,9 +192,13 @@ def _memory_json(memory: Memory | None) -> dict[str, Any]:
 
 
 def print_plans(
-    out: Console, made: CostedPlans, picked: Picked | None, devices: Sequence[str], budget: float | None
+    out: Console, made: CostedPlans, picked: Picked | None, devices: Sequence[str], budget: float | None, basis: str
 ) -> None:
-    """A line for each plan, all together, and what fits into the budget."""
+    """A line for each plan, all together, and what fits into the budget.
+
+    Args:
+        basis: what rough times come from.
+    """
     rows = [
         (
             c.plan.claim.id,
@@ -231,11 +235,7 @@ def print_plans(
     known = ", from throughput measured here" if not made.rough else ""
     out.print(f"Time: {'about ' if not made.rough else ''}{_time(made.seconds, made.rough)}{known}.", markup=False)
     if made.rough:
-        out.print(
-            "~: some of these models were never timed on this machine; roughly, from what their operations take "
-            "elsewhere on it. It is known after their first run.",
-            markup=False,
-        )
+        out.print(f"~: {basis}", markup=False)
     if made.room is not None:
         for line in _memory_lines(made.room, list(made.memory.values())):
             out.print(line, markup=False)
