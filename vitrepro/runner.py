@@ -177,6 +177,8 @@ def _count(arm: AnalyticArm) -> AnalyticResult:
         channels=arm.channels,
         num_classes=arm.num_classes,
         images=arm.images,
+        evaluated_images=arm.evaluated_images,
+        peak_tflops=arm.peak_tflops,
         batch_size=arm.batch_size,
         compare_size=arm.compare_size,
         baseline=arm.baseline,

@@ -60,6 +60,7 @@ Quantity = Literal[
     "macs_ratio",
     "side_exponent",
     "training_exaflops",
+    "least_seconds",
     "hooked_parameters",
     "input_mb",
     "parameter_mb",
@@ -141,7 +142,15 @@ class AnalyticArm(Strict):
     image_size: PositiveInt = 224
     channels: PositiveInt = 3
     num_classes: PositiveInt = 1000
-    images: PositiveInt | None = Field(None, description="images seen in pre-training, for training_exaflops")
+    images: PositiveInt | None = Field(
+        None, description="images trained on, repetitions counted, for training_exaflops and least_seconds"
+    )
+    evaluated_images: Annotated[int, Field(ge=0)] = Field(
+        0, description="images of forward passes alone, for least_seconds"
+    )
+    peak_tflops: PositiveFloat | None = Field(
+        None, description="1e12 operations per second at most, by the device's data sheet, for least_seconds"
+    )
     batch_size: PositiveInt = Field(
         1,
         description="images at once, for input_mb, activation_mb and total_mb, and for counts of attention across them",
@@ -155,6 +164,8 @@ class AnalyticArm(Strict):
         for quantity in self.quantities:
             if quantity == "training_exaflops" and self.images is None:
                 raise ValueError("training_exaflops needs images, the number seen in pre-training")
+            if quantity == "least_seconds" and (self.peak_tflops is None or not (self.images or self.evaluated_images)):
+                raise ValueError("least_seconds needs peak_tflops of the device, and images or evaluated_images")
             if quantity == "side_exponent" and self.compare_size in (None, self.image_size):
                 raise ValueError("side_exponent needs compare_size, a second image size")
             if quantity in ("patches_ratio", "macs_ratio") and self.baseline is None:

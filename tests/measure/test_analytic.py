@@ -151,6 +151,17 @@ def test_exaflops_need_the_number_of_images() -> None:
         quantities(ViTSpec(**SMALL), ["training_exaflops"], image_size=16, channels=3, num_classes=10)
 
 
+def test_the_least_time_is_all_operations_at_the_peak() -> None:
+    spec = ViTSpec(variant="B/16")
+    given = {**SHAPE, "images": 1000, "peak_tflops": 16.3}
+    trained = quantities(spec, ["least_seconds", "training_exaflops"], **given)
+    assert trained["least_seconds"] == pytest.approx(trained["training_exaflops"] * 1e18 / 16.3e12)
+    both = quantities(spec, ["least_seconds"], **given, evaluated_images=3000)
+    assert both["least_seconds"] == pytest.approx(2 * trained["least_seconds"])  # a third of a training image's work
+    with pytest.raises(UsageError, match="peak_tflops"):
+        quantities(spec, ["least_seconds"], **SHAPE, images=1000)
+
+
 # --- in comparison
 
 

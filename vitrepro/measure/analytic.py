@@ -34,6 +34,8 @@ class Subject:
     Attributes:
         model: built on the meta device, in evaluation mode.
         images: seen in training, repetitions counted.
+        evaluated_images: of forward passes alone.
+        peak_tflops: 1e12 operations per second that the device does at most.
         batch_size: images at once, for estimates of memory, and counts where attention goes across them.
         compare_size: pixels per side of other images.
         baseline: another model, for the same images.
@@ -45,6 +47,8 @@ class Subject:
     channels: int
     num_classes: int
     images: float | None = None
+    evaluated_images: float = 0.0
+    peak_tflops: float | None = None
     batch_size: int = 1
     compare_size: int | None = None
     baseline: ModelSpec | None = None
@@ -78,6 +82,8 @@ def quantities(
     channels: int,
     num_classes: int,
     images: float | None = None,
+    evaluated_images: float = 0.0,
+    peak_tflops: float | None = None,
     batch_size: int = 1,
     compare_size: int | None = None,
     baseline: ModelSpec | None = None,
@@ -85,7 +91,9 @@ def quantities(
     """The named quantities of the model that this spec builds.
 
     Args:
-        images: seen in training, repetitions counted; for `training_exaflops`.
+        images: seen in training, repetitions counted; for `training_exaflops` and `least_seconds`.
+        evaluated_images: of forward passes alone; for `least_seconds`.
+        peak_tflops: 1e12 operations per second that the device does at most; for `least_seconds`.
         batch_size: for `input_mb`, `activation_mb` and `total_mb`, and for counts where attention goes across it.
         compare_size: pixels per side of other images; for `side_exponent`.
         baseline: another model; for `patches_ratio` and `macs_ratio`.
@@ -95,7 +103,19 @@ def quantities(
         RunError: a count by formula and one on the built model differ, or an iterative fit does not converge.
     """
     model = _on_meta(spec, image_size, channels, num_classes)
-    subject = Subject(spec, model, image_size, channels, num_classes, images, batch_size, compare_size, baseline)
+    subject = Subject(
+        spec,
+        model,
+        image_size,
+        channels,
+        num_classes,
+        images,
+        evaluated_images,
+        peak_tflops,
+        batch_size,
+        compare_size,
+        baseline,
+    )
     return {name: float(QUANTITIES[name](subject)) for name in names}
 
 
@@ -191,6 +211,15 @@ def training_exaflops(subject: Subject) -> float:
     if subject.images is None:
         raise UsageError("training_exaflops needs images, the number seen in pre-training")
     return training_flops(subject.macs, subject.images) / 1e18
+
+
+def least_seconds(subject: Subject) -> float:
+    """No device takes less than its peak allows for training on the images and the forward passes beside it."""
+    if subject.peak_tflops is None:
+        raise UsageError("least_seconds needs peak_tflops of the device")
+    training = training_flops(subject.macs, subject.images or 0)
+    operations = training + FLOPS_PER_MAC * subject.macs * subject.evaluated_images
+    return operations / (subject.peak_tflops * 1e12)
 
 
 def _image(subject: Subject) -> Tensor:
@@ -402,6 +431,7 @@ QUANTITIES: dict[Quantity, Callable[[Subject], float]] = {
     "macs_ratio": macs_ratio,
     "side_exponent": side_exponent,
     "training_exaflops": training_exaflops,
+    "least_seconds": least_seconds,
     "hooked_parameters": hooked_parameters,
     "input_mb": input_mb,
     "parameter_mb": parameter_mb,
