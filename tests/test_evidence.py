@@ -78,6 +78,22 @@ def test_all_of_it_is_small() -> None:
     assert sum(p.stat().st_size for p in EVIDENCE.rglob("*") if p.is_file()) < MOST_BYTES
 
 
+def test_the_readme_shows_every_verdict_of_the_evidence_and_no_other() -> None:
+    """A row of README links to its claim's section; its other cells are those of the report's table of verdicts."""
+    found, expected = [], []
+    for line in (ROOT / "README.md").read_text().splitlines():
+        if row := re.fullmatch(r"\| \[([^]]+)\]\((docs/evidence/[^#)]+)(#[^)]+)\) \| (.+) \|", line):
+            found.append((row[2], row[1], row[3], row[4].split(" | ")))
+    for report in sorted(f / "report.md" for f in FOLDERS):
+        for line in report.read_text().splitlines():
+            if row := re.fullmatch(r"\| \[([^]]+)\]\((#[^)]+)\): (.+) \|", line):
+                outcome, measured, reported = row[3].split(" | ")[1:4]
+                where = report.relative_to(ROOT).as_posix()
+                expected.append((where, row[1], row[2], [outcome, measured, reported]))
+    assert sorted(found) == sorted(expected)
+    assert found
+
+
 def test_every_run_that_the_readme_names_is_there_with_the_count_that_stands_beside_it() -> None:
     """A line of a table of README that names a run by its id has the run's k/n, or its accuracy, in it."""
     records = {r: store.record(r) for store in (export.read(f)[0] for f in FOLDERS) for r in store.run_ids()}

@@ -82,7 +82,28 @@ def test_outcomes_are_counted_apart_and_a_proxy_is_not_called_a_reproduction(lab
     assert "**3 of 5 claims: PASS** (1 × reproduced, 2 × supports (proxy))" in summary
     assert "**1 of 5 claims: FAIL** (1 × speaks against (proxy))" in summary
     assert "**1 of 5 claims: INCONCLUSIVE**" in summary
-    assert "a PASS supports the claim, it does not reproduce the paper's number" in summary
+    opening = text_of(lab).partition("## Verdicts")[0]
+    assert "What did not stand: [vit/t8-equal at cpu](#vitt8-equal-at-cpu)." in opening
+    assert "a PASS supports the claim, it does not reproduce the paper's number" in opening
+    assert "| source |" not in opening
+
+
+def test_of_several_sources_each_has_its_own_count(lab: Lab):
+    everything(lab)
+    other = {"source": {"paper": "another", "where": "Table 1"}}
+    equal = {"equal": ["none", "learned-1d"], "within": 1.0}
+    lab.say(claim("other/equal", "equivalence", equal, **other))
+    lab.verify("other/equal", {"none": [640, 643, 646], "learned-1d": [737, 740, 741]})
+    lab.say(claim("other/unchecked", "equivalence", equal, **other))
+    text = text_of(lab)
+    assert "This report is about 7 claims of 2 sources." in text
+    first, second = table(text, "no verdict")
+    assert first == {"source": "[arxiv:2010.11929v2](#arxiv201011929v2)", "claims": "5"} | dict(
+        zip(("PASS", "FAIL", "INCONCLUSIVE", "no verdict"), "3110", strict=True)
+    )
+    assert second == {"source": "[another](#another)", "claims": "2"} | dict(
+        zip(("PASS", "FAIL", "INCONCLUSIVE", "no verdict"), "0101", strict=True)
+    )
 
 
 def test_the_verdict_table_tells_what_was_measured_against_what_and_how(lab: Lab):

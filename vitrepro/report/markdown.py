@@ -162,6 +162,8 @@ def _summary(judged: Sequence[Judged], registry: Registry, about: Scope) -> Iter
     yield " ".join(_answer(judged, registry, about))
     if not judged:
         return
+    yield from _by_source(judged, registry, about)
+    yield from _what_did_not_stand(judged)
     places = ["Verdicts", "Claim by claim", *(["Not checked, and why"] if about.claims else [])]
     places += ["Method", "Where the runs were made"]
     here = ", ".join(f"[{p}](#{anchor(p)})" for p in places)
@@ -179,10 +181,9 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
     """How many claims of which sources, checked how; what stood and what did not; what was not checked."""
     checked = {j.entry.claim_id for j in judged}
     total = len({c.id for c in about.claims} | checked)
-    sources = Counter(c.source.paper for c in about.claims)
-    each = [f"{plain(_title(p, registry))}" + (f" ({n})" if len(sources) > 1 else "") for p, n in sources.items()]
-    listed = "; ".join(each)
-    yield f"This report is about {number_of(total, 'claim')}{f' of {listed}' if listed else ''}."
+    sources = dict.fromkeys(c.source.paper for c in about.claims)
+    of = f"{len(sources)} sources" if len(sources) > 1 else "".join(plain(_title(p, registry)) for p in sources)
+    yield f"This report is about {number_of(total, 'claim')}{f' of {of}' if of else ''}."
     verdicts = [j.verdict for j in judged if j.verdict is not None]
     if judged:
         how = Counter((v.fidelity, v.scale) for v in verdicts if v.fidelity and v.scale)
@@ -191,11 +192,6 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
         were = "were" if len(checked) > 1 else "was"
         yield f"{len(checked)} of them {were} checked{some}{f' ({ways})' if ways else ''}:"
         yield f"{_outcomes(judged, verdicts)}."
-    fidelities = {v.fidelity for v in verdicts if v.outcome.decided}
-    yield from (text for name, text in CAVEATS.items() if name in fidelities)
-    against = [j for j in judged if j.verdict and j.verdict.outcome in (Outcome.FAIL, Outcome.EXCEEDS)]
-    if against:
-        yield f"What did not stand: {', '.join(f'[{plain(j.name)}](#{anchor(j.name)})' for j in against)}."
     left = total - len(checked)
     if left:
         never = sum(not _feasible(c) for c in about.claims if c.id not in checked)
@@ -203,6 +199,38 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
             f"{left} {'have' if left > 1 else 'has'} no verdict here, {never} of them because nothing that vitrepro "
             "can run would tell; [the reasons](#not-checked-and-why)."
         )
+
+
+def _by_source(judged: Sequence[Judged], registry: Registry, about: Scope) -> Iterator[str]:
+    """Where there are several sources, how many verdicts of each outcome each of them has."""
+    of_claim = {c.id: c.source.paper for c in about.claims} | {
+        j.claim.id: j.claim.source.paper for j in judged if j.claim
+    }
+    sources = Counter(of_claim.values())
+    if len(sources) < 2:
+        return
+    counts = Counter((j.claim.source.paper, j.verdict.outcome) for j in judged if j.claim and j.verdict)
+    shown = [o for o in Outcome if any((paper, o) in counts for paper in sources)]
+    checked = {j.entry.claim_id for j in judged}
+    lines = []
+    for paper, claims in sources.items():
+        title = plain(_title(paper, registry))
+        has = any(counts[paper, o] for o in shown)
+        without = sum(p == paper and claim not in checked for claim, p in of_claim.items())
+        numbers = [claims, *(counts[paper, o] for o in shown), without]
+        lines.append([f"[{title}](#{anchor(_title(paper, registry))})" if has else title, *(str(n) for n in numbers)])
+    headings = ["source", "claims", *(o.value for o in shown), "no verdict"]
+    yield pipe_table(headings, lines, right=headings[1:])
+
+
+def _what_did_not_stand(judged: Sequence[Judged]) -> Iterator[str]:
+    """Claims that measurements speak against, and how far a verdict reaches at the fidelities at hand."""
+    against = [j for j in judged if j.verdict and j.verdict.outcome in (Outcome.FAIL, Outcome.EXCEEDS)]
+    if against:
+        yield f"What did not stand: {', '.join(f'[{plain(j.name)}](#{anchor(j.name)})' for j in against)}."
+    fidelities = {j.verdict.fidelity for j in judged if j.verdict and j.verdict.outcome.decided}
+    if reach := [text for name, text in CAVEATS.items() if name in fidelities]:
+        yield " ".join(reach)
 
 
 def _outcomes(judged: Sequence[Judged], verdicts: Sequence[Verdict]) -> str:
