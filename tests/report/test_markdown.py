@@ -17,6 +17,7 @@ from vitrepro.claims import Registry
 from vitrepro.errors import StoreError
 from vitrepro.recipe import MeasureName
 from vitrepro.record import TrainResult
+from vitrepro.report import section
 from vitrepro.report.markdown import HEADINGS, NO_PLOTS, write
 from vitrepro.report.text import plain
 from vitrepro.verdict import Verdict
@@ -123,6 +124,22 @@ def test_a_run_shows_its_count_accuracy_and_interval(verified: Lab):
     assert row["Wilson 95%"] == "77.40 to 82.91"
     assert "device" not in row
     assert "Every run: 100 steps, fp32, on A CPU, 2 cores." in text_of(verified)
+
+
+def test_what_is_true_of_several_runs_is_said_once(verified: Lab):
+    records = [verified.store.record(run_id) for run_id in verified.store.run_ids()][:3]
+    changes = ({"resumed_at": (7,)}, {"resumed_at": (7,)}, {})
+    looked = [
+        r.model_copy(update={"result": r.result.model_copy(update={"test_looks": 4} | change)})
+        for r, change in zip(records, changes, strict=True)
+        if r is not None
+    ]
+    a, b, _ = (r.run_id for r in looked)
+    assert list(section.remarks(looked)) == [
+        f"Runs {a}, {b} stopped and went on at step 7.",
+        "Every run looked at the test images 4 times.",
+    ]
+    assert list(section.remarks(looked[:1]))[1] == f"Run {a} looked at the test images 4 times."
 
 
 def test_findings_name_their_level_and_method(verified: Lab):

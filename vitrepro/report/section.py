@@ -61,7 +61,7 @@ def section(
         yield f"{place} Kind of claim: {j.claim.kind}. {_reported(j.claim)}{_experiment(j, registry)}"
     yield _protocol(j, registry)
     if j.scale is not None and j.scale.deviations:
-        yield "How this differs from the paper's own protocol:\n\n" + bullets(plain(d) for d in j.scale.deviations)
+        yield "How this differs from the source's own protocol:\n\n" + bullets(plain(d) for d in j.scale.deviations)
     by_hand = [*map(str, j.entry.deviations), *_images_changed(j)]
     if by_hand:
         yield "How the runs differ from the experiment file:\n\n" + bullets(plain(d) for d in by_hand)
@@ -185,9 +185,9 @@ def _runs(j: Judged, store: Store) -> Iterator[str]:
         headings = ("run", "arm", "seed", "k/n", "accuracy, %", "Wilson 95%", *columns, "train, s")
         rows = ([plain(m.run_id), plain(m.arm), str(m.seed), *_trained(m, store, columns)] for m in measured)
         yield pipe_table(headings, rows, ("seed", "k/n", "accuracy, %", "steps", "train, s"))
-    remarks = [*(f"Run {m.run_id}: {m.error}" for m in measured if m.error), *_remarks(records)]
-    if remarks:
-        yield bullets(plain(r) for r in remarks)
+    said = [*(f"Run {m.run_id}: {m.error}" for m in measured if m.error), *remarks(records)]
+    if said:
+        yield bullets(plain(s) for s in said)
 
 
 def _state(m: Measured, store: Store) -> str:
@@ -252,18 +252,22 @@ def _means(measured: Sequence[Measured]) -> str:
     return f"Mean accuracy: {plain('; '.join(parts))}." if parts else ""
 
 
-def _remarks(records: Iterable[Record]) -> Iterator[str]:
-    """What a reader of the numbers must know of single runs."""
-    for record in records:
-        result = record.result
-        if isinstance(result, TrainResult):
-            if result.resumed_at:
-                steps = ", ".join(f"{s:,}" for s in result.resumed_at)
-                yield f"Run {record.run_id} was stopped and went on at step {steps}."
-            if result.skipped_steps:
-                yield f"Run {record.run_id} left out {result.skipped_steps} steps whose fp16 gradient overflowed."
-            if result.test_looks > 1:
-                yield f"Run {record.run_id} looked at the test images {result.test_looks} times."
+def remarks(records: Iterable[Record]) -> Iterator[str]:
+    """What a reader of the numbers must know of single runs, once for all of which it is true."""
+    trained = [(r.run_id, r.result) for r in records if isinstance(r.result, TrainResult)]
+    runs: dict[str, list[str]] = defaultdict(list)
+    for run_id, result in trained:
+        if result.resumed_at:
+            runs[f"stopped and went on at step {', '.join(f'{s:,}' for s in result.resumed_at)}"].append(run_id)
+        if result.skipped_steps:
+            runs[f"left out {result.skipped_steps} steps whose fp16 gradient overflowed"].append(run_id)
+        if result.test_looks > 1:
+            runs[f"looked at the test images {result.test_looks} times"].append(run_id)
+    for what, of in runs.items():
+        if len(of) == len(trained) > 1:
+            yield f"Every run {what}."
+        else:
+            yield f"{'Run' if len(of) == 1 else 'Runs'} {', '.join(of)} {what}."
 
 
 def _cost(j: Judged) -> str:
