@@ -75,7 +75,8 @@ class Clock:
     def basis(self) -> str:
         """What rough times come from."""
         if self._products is not None:
-            return f"nothing was timed there; by operations, at {SHARE_OF_PRODUCTS:.0%} of the peak; small models reach far less."
+            share = f"{SHARE_OF_PRODUCTS:.0%} of the peak"
+            return f"nothing was timed there; by operations, at {share}; small models reach far less."
         return NEVER_TIMED
 
 
