@@ -10,7 +10,7 @@ from paper_cases import registry
 from vitrepro import claims
 from vitrepro.claims import Registry
 from vitrepro.cost import images
-from vitrepro.flops import forward_macs, training_flops
+from vitrepro.flops import executed_macs, training_flops
 from vitrepro.recipe import Recipe
 from vitrepro.report.protocol import SETTINGS, side_by_side
 from vitrepro.spec import Claim
@@ -96,7 +96,7 @@ def test_the_runs_behind_the_reported_values_stand_in_the_row_of_seeds():
 def test_a_training_experiment_is_told_setting_by_setting(lab: Lab):
     base = {
         "data": {"name": "digits", "train_images": 320},
-        "model": VIT,
+        "model": {**VIT, "dropout": 0.1},
         "augment": {"flip": True, "crop_padding": 1, "mixup": 0.2},
         "train": {
             "steps": 1000,
@@ -118,7 +118,7 @@ def test_a_training_experiment_is_told_setting_by_setting(lab: Lab):
         "models": "ViT depth 2 width 16 heads 2 patch 2",
         "resolution": "8 px",
         "optimisation": "adamw, lr 0.001, decay 0.05, cosine, warm-up 50 steps, clip 1, label smoothing 0.1, "
-        "averaged weights (0.999)",
+        "dropout 0.1, averaged weights (0.999)",
         "length": "1,000 steps of 32 (100 epochs)",
         "augmentation": "flip, shift by 1 px, mixup 0.2",
         "seeds": "3 seeds, 2 arms",
@@ -127,11 +127,17 @@ def test_a_training_experiment_is_told_setting_by_setting(lab: Lab):
 
 def test_in_what_a_model_departs_from_the_papers_is_told(lab: Lab):
     one = {**VIT, "attention": "batch", "pool": "first", "norm": "post", "activation": "relu", "init": "torch"}
-    other = {**VIT, "attention_scale": "inverted", "layer_norm_eps": 1e-5, "embed_init": "unit"}
+    other = {**VIT, "attention_scale": "inverted", "layer_norm_eps": 1e-5, "embed_init": "unit"} | {
+        "attention_norm": "unused",
+        "final_norm": False,
+        "qkv_bias": False,
+        "pool": "gap",
+    }
     lab.design(position_embeddings(factors={"m": {"none": {"model": one}, "learned-1d": {"model": other}}}, base=BASE))
     assert used(lab, WITH_EMBEDDING)["models"].split("; ") == [
-        "ViT depth 2 width 16 heads 2 patch 2, attention logits times root d, layer norm epsilon 1e-05, embeddings "
-        "that start at deviation 1",
+        "ViT depth 2 width 16 heads 2 patch 2, norms before attention unused, no norm at the end, no biases of "
+        "queries, keys and values, attention logits times root d, read off the mean of the patches, layer norm epsilon "
+        "1e-05, embeddings that start at deviation 1",
         "ViT depth 2 width 16 heads 2 patch 2, norms after, attention across the batch, read off the first patch, "
         "ReLU, layers that start as torch's",
     ]
@@ -170,7 +176,7 @@ def test_more_than_four_different_texts_are_counted(lab: Lab):
 
 
 @pytest.mark.parametrize("grid", [None, [0.001, 0.003, 0.01]])
-def test_compute_is_that_of_training_every_seed_arm_and_rate_of_a_grid(lab: Lab, grid: list[float] | None):
+def test_compute_is_what_every_seed_arm_and_rate_of_a_grid_carries_out(lab: Lab, grid: list[float] | None):
     data = {"name": "digits", **({"dev_fraction": 0.1} if grid else {})}
     rate = {"lr_grid": grid} if grid else {"lr": 0.001}
     base = {**position_embeddings()["base"], "data": data, "train": {"steps": 100, "batch_size": 32, **rate}}
@@ -179,9 +185,10 @@ def test_compute_is_that_of_training_every_seed_arm_and_rate_of_a_grid(lab: Lab,
     flops = 0.0
     for run in lab.plan("j/one").runs:
         assert isinstance(run.config, Recipe)
-        macs = forward_macs(run.config.model, image_size=8, channels=1, num_classes=10)
+        macs = executed_macs(run.config.model, image_size=8, channels=1, num_classes=10)
         assert macs is not None
-        flops += training_flops(macs, images(run)[0])
+        trained, evaluated = images(run)
+        flops += training_flops(macs, trained) + 2 * macs * evaluated
     assert told["compute"] == f"{flops / 1e9:.3g} gigaFLOPs"
     assert ("lr chosen on the dev split" in told["optimisation"]) == bool(grid)
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from vitrepro.catalog import DATASETS
 from vitrepro.claims import Registry, arms_of, recipes
-from vitrepro.flops import forward_macs, training_flops
+from vitrepro.cost import run_flops
+from vitrepro.plan import Run
 from vitrepro.recipe import LibraryModelSpec, ModelSpec, Recipe, ResNetSpec, ViTSpec
+from vitrepro.report.text import number_of
 from vitrepro.spec import Claim, LiteralExpect, Paper, Scale, TrainExperiment
 
 SETTINGS = ("work", "data", "models", "resolution", "optimisation", "length", "augmentation", "seeds", "compute")
@@ -64,7 +66,7 @@ def used_protocol(registry: Registry, entry: Scale) -> dict[str, str]:
         "optimisation": _joined(_optimisation(r) for r in used_recipes),
         "length": _joined(_length(r) for r in used_recipes),
         "augmentation": _joined(_augmentation(r) for r in used_recipes),
-        "seeds": f"{len(experiment.seeds)} seeds, {len(arms)} arms",
+        "seeds": f"{number_of(len(experiment.seeds), 'seed')}, {number_of(len(arms), 'arm')}",
         "compute": compute(used_recipes, len(experiment.seeds)),
     }
 
@@ -87,9 +89,14 @@ def _departures(model: ViTSpec) -> list[str]:
     """In what a ViT departs from the paper's, as attempts at it did."""
     parts = {
         "norms after": model.norm == "post",
+        "norms before attention unused": model.attention_norm == "unused",
+        "no norm at the end": not model.final_norm,
+        "no biases of queries, keys and values": not model.qkv_bias,
+        "axial attention": model.attention == "axial",
         "attention across the batch": model.attention == "batch",
         "attention logits times root d": model.attention_scale == "inverted",
         "read off the first patch": model.pool == "first",
+        "read off the mean of the patches": model.pool == "gap",
         "ReLU": model.activation == "relu",
         f"layer norm epsilon {model.layer_norm_eps:g}": "layer_norm_eps" in model.departures,
         "layers that start as torch's": model.init == "torch",
@@ -110,8 +117,11 @@ def _optimisation(recipe: Recipe) -> str:
     clip = f", clip {train.clip_norm:g}" if train.clip_norm else ""
     smooth = f", label smoothing {train.label_smoothing:g}" if train.label_smoothing else ""
     rate = f"lr {train.lr:g}" if train.lr is not None else "lr chosen on the dev split"
+    rate_of_zeros = getattr(recipe.model, "dropout", 0.0)
+    dropout = f", dropout {rate_of_zeros:g}" if rate_of_zeros else ""
     average = f", averaged weights ({train.polyak:g})" if train.polyak else ""
-    return f"{train.optimizer}, {rate}, decay {train.weight_decay:g}, {train.schedule}{warmup}{clip}{smooth}{average}"
+    regularised = f"{clip}{smooth}{dropout}{average}"
+    return f"{train.optimizer}, {rate}, decay {train.weight_decay:g}, {train.schedule}{warmup}{regularised}"
 
 
 def _length(recipe: Recipe) -> str:
@@ -134,19 +144,13 @@ def _augmentation(recipe: Recipe) -> str:
 
 
 def compute(used: Iterable[Recipe], seeds: int) -> str:
-    """Training of every arm from every seed, by formula; empty where a model has none."""
+    """What training and evaluating every arm from every seed carries out, by formula; empty where a model has none."""
     total = 0.0
     for recipe in used:
-        macs = forward_macs(
-            recipe.model,
-            image_size=recipe.image_size,
-            channels=recipe.channels,
-            num_classes=recipe.data.num_classes,
-            batch_size=recipe.train.batch_size,
-        )
-        if macs is None:
+        flops = run_flops(Run("", "", 0, recipe))
+        if flops is None:
             return ""
-        total += training_flops(macs, recipe.total_steps * recipe.train.batch_size)
+        total += flops
     return flops_text(seeds * total)
 
 
