@@ -376,7 +376,7 @@ def _experiments(about: Scope, registry: Registry, records: Mapping[str, Record]
         lines.append([plain(name), plain(experiment.title), scales, str(len(entries)), runs, flops])
     if lines:
         yield "### Experiments of these claims"
-        headings = ("experiment", "what", "scale", "claims", "runs stored", "training")
+        headings = ("experiment", "what", "scale", "claims", "runs stored", "operations")
         yield pipe_table(headings, lines, right=("claims", "runs stored"))
 
 
