@@ -276,7 +276,7 @@ def _cost(j: Judged) -> str:
     trained = [r.result for r in records if isinstance(r.result, TrainResult)]
     if not trained:
         return ""
-    wall = sum(r.wall_seconds for r in records)
+    wall = sum(_seconds(r) for r in records)
     spent = sum(r.train_seconds for r in trained), sum(r.eval_seconds for r in trained)
     parts = [
         f"{number_of(len(trained), 'run')}, {duration(wall)} one after another",
@@ -289,6 +289,13 @@ def _cost(j: Judged) -> str:
     if peaks:
         parts.append(f"at most {max(peaks) / 1e9:.2g} GB of memory")
     return f"Cost: {'; '.join(parts)}. Claims share runs."
+
+
+def _seconds(record: Record) -> float:
+    """Of the whole run: what is recorded as wall time is that of its last process alone."""
+    result = record.result
+    spent = result.train_seconds + result.eval_seconds if isinstance(result, TrainResult) else 0.0
+    return max(record.wall_seconds, spent)
 
 
 def _flops(records: Iterable[Record]) -> float | None:
