@@ -18,7 +18,7 @@ from verdict_cases import claim, counted, equivalence, gain, increasing, judged,
 
 from vitrepro import rules, stats, verdict
 from vitrepro.arrays import Bools, Floats
-from vitrepro.rules import Arm, Finding, Outcome
+from vitrepro.rules import Arm, Finding, Outcome, number_text
 from vitrepro.spec import Bound, Cell, Claim, ValueCheck
 from vitrepro.verdict import Verdict
 
@@ -632,6 +632,17 @@ def test_a_number_far_above_is_refuted_and_one_far_below_exceeded():
     assert outcomes == [EXCEEDS, PASS, FAIL]
     at_least = value(80.0, 1.5, "at_least")
     assert [judged(at_least, ours(80, 80.2, 79.9), moved=m).outcome for m in (-3, 0, 3)] == [PASS, PASS, FAIL]
+
+
+def test_what_is_counted_exactly_is_shown_exactly():
+    assert [number_text(x) for x in (85_606_666.0, 1e6, 999_999.0, 12.345678, 1_234_567.5, 1e20)] == [
+        "85,606,666",
+        "1,000,000",
+        "999999",
+        "12.3457",
+        "1.23457e+06",
+        "1e+20",
+    ]
 
 
 @pytest.mark.parametrize(

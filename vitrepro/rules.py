@@ -225,6 +225,11 @@ def tightest(found: Sequence[Finding]) -> Finding:
 # --- against a reported number ------------------------------------------------------------------
 
 
+def number_text(value: float) -> str:
+    """Six digits, and all of a count of millions: what is counted exactly is shown exactly."""
+    return f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 and float(value).is_integer() else f"{value:.6g}"
+
+
 def _exact(name: str, check: ExactCheck, cell: Cell, arm: Arm, moved: float) -> Finding:
     value = arm.quantities[check.quantity]
     bound = check.tolerance if check.tolerance is not None else abs(cell.value) * (check.relative_tolerance or 0.0)
@@ -235,9 +240,10 @@ def _exact(name: str, check: ExactCheck, cell: Cell, arm: Arm, moved: float) -> 
     holds = slack >= 0
     outcome = Outcome.PASS if holds else Outcome.FAIL
     relation = {"equal": "", "at_least": "at least ", "at_most": "at most "}[check.direction]
-    measures = f"{name}: counted {value:.6g}, reported {relation}{reported:.6g}."
+    measures = f"{name}: counted {number_text(value)}, reported {relation}{number_text(reported)}."
     inside = "within" if holds else "outside"
-    decides = f"The difference of {difference:+.3g} is {inside} the tolerance of {bound:.3g}, so {outcome.value}."
+    off = f"{difference:+,.0f}" if abs(difference) >= 1000 else f"{difference:+.3g}"
+    decides = f"The difference of {off} is {inside} the tolerance of {bound:.3g}, so {outcome.value}."
     # where no difference is allowed, an exact hit is no near miss
     share = abs(slack) / (bound or abs(reported) or 1.0) if bound or difference else 1.0
     accepted = (-np.inf if check.direction == "at_most" else -bound, np.inf if check.direction == "at_least" else bound)

@@ -19,7 +19,7 @@ from vitrepro.claims import arms_of
 from vitrepro.formula import Span
 from vitrepro.literal import Checked
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
-from vitrepro.rules import ALPHA, Arm, Finding, Outcome, combine, findings, tightest
+from vitrepro.rules import ALPHA, Arm, Finding, Outcome, combine, findings, number_text, tightest
 from vitrepro.spec import Claim, EquivalenceExpect, Expect, LiteralExpect, OrderingExpect, ValueExpect
 
 AGAINST = (Outcome.FAIL, Outcome.EXCEEDS)
@@ -318,7 +318,7 @@ def _span_text(span: Span) -> str:
     """A value as far as the printed digits carry it."""
     if not np.isfinite(span.value):
         return f"more than {span.low:.4g}"
-    return f"{span.value:.6g}"
+    return number_text(span.value)
 
 
 def _most(name: str, cases: Sequence[Checked], found: Sequence[Finding], otherwise: Outcome) -> Finding:

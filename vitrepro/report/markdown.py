@@ -71,7 +71,10 @@ RULES = (
     "anew for this report.",
     "A value passes if the 90% interval of the difference from the reported number lies inside the margin "
     "(equivalence, 5% on each side). An order, a gain or a trend passes if its 95% interval over other seeds and other "
-    "images lies above the gap that was asked for. Several parts of one claim must all hold.",
+    "images lies above the gap that was asked for. Several parts of one claim must all hold. In the tables of findings "
+    "`bound` is the margin, gap or tolerance, `p` that of the outcome, and `told with 80%` the true difference from "
+    "which on 80% of repetitions with this spread would tell it. A claim with verdicts at two scales counts twice in "
+    "the table of sources.",
     "Models at chance, models without an error, fewer seeds than registered, part of a test set, and a recipe changed "
     "by hand decide nothing. The rules stand in docs/verdicts.md, how often they err in docs/calibration.md, and "
     "`vitrepro audit --verdicts` asks of every verdict whether it could have come out otherwise.",

@@ -8,6 +8,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from vitrepro.report.families import Adjusted, adjusted
+from vitrepro.rules import number_text
 from vitrepro.spec import Claim, ExactExpect, ValueExpect
 from vitrepro.stats import Interval
 from vitrepro.verdict import Finding, Outcome, Verdict, tightest
@@ -85,12 +86,10 @@ def interval_text(interval: Interval) -> str:
 
 def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
     """The measured value with its interval, what it is of, and how many findings stand behind it."""
-    digits = {"value": ".2f", "count": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f"}.get(
-        finding.form, ".6g"
-    )
+    digits = {"value": ".2f", "count": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f"}.get(finding.form)
     if finding.form == "measure" and finding.reported is not None:
         digits = ".5g"
-    value = format(finding.measured, digits)
+    value = format(finding.measured, digits) if digits else number_text(finding.measured)
     text = f"{value} {interval_text(finding.interval)}" if finding.interval else value
     text = f"{finding.label}: {'more than ' if finding.measured_open else ''}{text}"
     if len(findings) > 1:
@@ -103,7 +102,7 @@ def reported_text(claim: Claim, scale: str | None, finding: Finding | None) -> s
     """The reported number that the finding is held against, or the cells behind an ordering."""
     if finding is not None and finding.reported is not None:
         sign = {"at_least": "at least ", "at_most": "at most "}.get(_direction(claim, scale, finding), "")
-        return f"{'more than ' if finding.reported_open else sign}{finding.reported:g}"
+        return f"{'more than ' if finding.reported_open else sign}{number_text(finding.reported)}"
     if claim.reported is None:
         return "in words"
     cells = [f"{name} {cell.value:g}" for name, cell in claim.reported.cells.items()]

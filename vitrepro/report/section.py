@@ -27,6 +27,7 @@ from vitrepro.report.rows import deciding
 from vitrepro.report.selection import unchecked
 from vitrepro.report.sizes import Sizes
 from vitrepro.report.text import anchor, bullets, fenced, number_of, pipe_table, plain, sentence
+from vitrepro.rules import number_text
 from vitrepro.spec import Claim, TrainExperiment
 from vitrepro.store import Store
 from vitrepro.verdict import Finding, Measured, Outcome, Verdict
@@ -139,8 +140,8 @@ def _finding_cells(f: Finding, bold: bool) -> list[str]:
     digits = 3 if f.form == "measure" else 2
     interval = f"{i.low:.{digits}f} to {i.high:.{digits}f} ({100 * i.level:g}%, {plain(i.method)})" if i else ""
     sign = "+" if f.reported is None else ""
-    measured = f"{f.measured:{sign}.{digits}f}" if i else f"{f.measured:.6g}"
-    reported = f"{f.reported:g}" if f.reported is not None else ""
+    measured = f"{f.measured:{sign}.{digits}f}" if i else number_text(f.measured)
+    reported = number_text(f.reported) if f.reported is not None else ""
     if f.measured_open:
         measured = f"more than {measured}"
     if f.reported_open:
@@ -198,7 +199,7 @@ def _state(m: Measured, store: Store) -> str:
 def _counted(m: Measured, store: Store) -> str:
     if m.record is None or not isinstance(m.record.result, AnalyticResult):
         return _state(m, store)
-    return plain(", ".join(f"{name} {value:.6g}" for name, value in m.record.result.quantities.items()))
+    return plain(", ".join(f"{name} {number_text(value)}" for name, value in m.record.result.quantities.items()))
 
 
 def _trained(m: Measured, store: Store, columns: Sequence[str]) -> list[str]:
