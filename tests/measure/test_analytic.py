@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from pydantic import ValidationError
 
 from vitrepro import runner
 from vitrepro.errors import RunError, UsageError
@@ -160,6 +161,9 @@ def test_the_least_time_is_all_operations_at_the_peak() -> None:
     assert both["least_seconds"] == pytest.approx(2 * trained["least_seconds"])  # a third of a training image's work
     with pytest.raises(UsageError, match="peak_tflops"):
         quantities(spec, ["least_seconds"], **SHAPE, images=1000)
+    for arm in ({"images": 1000}, {"evaluated_images": 1000}, {"peak_tflops": 16.3}):
+        with pytest.raises(ValidationError, match="least_seconds needs peak_tflops of the device, and images or"):
+            AnalyticArm.model_validate({"model": spec, "quantities": ["least_seconds"]} | arm)
 
 
 # --- in comparison

@@ -214,7 +214,10 @@ def training_exaflops(subject: Subject) -> float:
 
 
 def least_seconds(subject: Subject) -> float:
-    """No device takes less than its peak allows for training on the images and the forward passes beside it."""
+    """Seconds that training on the images, and the forward passes beside it, take at the device's peak.
+
+    A bound and no estimate: what runs reach is less than the peak, and operations other than products are left out.
+    """
     if subject.peak_tflops is None:
         raise UsageError("least_seconds needs peak_tflops of the device")
     training = training_flops(subject.macs, subject.images or 0)
