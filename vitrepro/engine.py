@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vitrepro.errors import RunError
+from vitrepro.models.dropout import Dropout
 from vitrepro.models.vit import MATMUL_TOKENS, Attention, Block, PatchEmbed, ViT, fused_attention
 from vitrepro.recipe import Arithmetic, Recipe, ResNetSpec, ViTSpec, attends_across_batch, check_grid
 
@@ -32,6 +33,7 @@ class Engine:
         fused_attention: one kernel that never holds the weights, or plain products; None for other models.
         skip_unread, narrow_tokens: as `ViT` has them.
         patches_as_product: as `PatchEmbed` has it.
+        short_masks: dropout that draws 16 bits for an element.
         folded: batch norm is part of the convolutions in evaluation, where it is a fixed scale and shift.
         channels_last: the layout in which convolutions are fast.
         fused_optimizer: one kernel for all parameters.
@@ -43,6 +45,7 @@ class Engine:
     skip_unread: bool
     narrow_tokens: bool
     patches_as_product: bool
+    short_masks: bool
     folded: bool
     channels_last: bool
     fused_optimizer: bool
@@ -80,6 +83,8 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
                 f"of {batch} images together, on all of which each depends: attention is across them"
             )
         reasons["patches"] = "cut out and multiplied, faster on a CPU" if as_product else "by a convolution"
+        if model.dropout and fast and kind == "cpu":
+            reasons["dropout"] = "of 16 random bits for an element; torch's own takes four times as long on a CPU"
         reasons["tokens between layers"] = "bfloat16" if narrow else "float32"
     folded = fast and isinstance(model, ResNetSpec) and model.style == "bn"
     if folded:
@@ -109,6 +114,7 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
         skip_unread=skip,
         narrow_tokens=narrow,
         patches_as_product=as_product,
+        short_masks=fast and kind == "cpu",
         folded=folded,
         channels_last=fast,
         fused_optimizer=fast and not scaled,
@@ -133,6 +139,8 @@ def configure(model: nn.Module, engine: Engine | None) -> nn.Module:
     for module in model.modules():
         if isinstance(module, Attention):
             module.fused = engine.fused_attention if engine else None
+        if isinstance(module, Dropout):
+            module.sixteen_bits = engine is not None and engine.short_masks
         if isinstance(module, PatchEmbed):
             module.as_product = engine is not None and engine.patches_as_product
     if isinstance(model, ViT):

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrepro.models.dropout import Dropout
 from vitrepro.models.posemb import POS_EMBED, RelativePosBias
 from vitrepro.models.resnet import hybrid_stem
 from vitrepro.recipe import Activation, ViTSpec, check_grid
@@ -71,7 +72,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=spec.qkv_bias)
         self.pos_embed = pos_embed
         self.proj = nn.Linear(dim, dim)
-        self.drop = nn.Dropout(spec.dropout)
+        self.drop = Dropout(spec.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)
@@ -110,7 +111,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden)
         self.activation = ACTIVATIONS[spec.activation]
         self.fc2 = nn.Linear(hidden, dim)
-        self.drop = nn.Dropout(spec.dropout)
+        self.drop = Dropout(spec.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop(self.fc2(self.drop(self.activation(self.fc1(x)))))
@@ -251,7 +252,7 @@ class ViT(nn.Module):
             self.patch_embed = PatchEmbed(patch_size, features, D, backbone=stem)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, D)) if cls else None
         self.pos_embed = nn.Identity() if in_attention else Position(grid, cls, D)
-        self.pos_drop = nn.Dropout(spec.dropout)
+        self.pos_drop = Dropout(spec.dropout)
 
         def block() -> Block:
             bias = RelativePosBias(grid, cls, D // num_heads) if in_attention else None
