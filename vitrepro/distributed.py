@@ -113,6 +113,13 @@ def autocast(device: str, precision: Arithmetic) -> Iterator[None]:
         yield
 
 
+def to_device(values: Tensor, device: str | torch.device) -> Tensor:
+    """The values on a device, which is not waited for: it copies them when it has done what it was told before."""
+    if values.device.type == "cpu" and torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)  # the allocator keeps what is being copied
+    return values.to(device)
+
+
 def reseed(device: str, seed: int) -> None:
     """Seed what dropout on this device draws from, and that alone.
 
@@ -231,24 +238,46 @@ def gather_by_position(positions: Ints, values: NDArray[Value], n: int) -> NDArr
 
 
 def product_rate(
-    device: str, size: int = 1024, repeats: int = 5, *, threads: int = 1, precision: Arithmetic | None = None
+    device: str,
+    size: int | None = None,
+    repeats: int = 5,
+    *,
+    threads: int = 1,
+    precision: Arithmetic | None = None,
 ) -> float:
     """Floating point operations per second of a square matrix product: the best of a few.
 
     Args:
+        size: rows and columns; unless given 1024, or 8192 on CUDA: smaller ones do not fill a GPU.
         threads: on the CPU; one, as a slot has, unless given.
         precision: the arithmetic that `auto` stands for unless given.
     """
+    cuda = device.startswith("cuda")
+    size = size or (8192 if cuda else 1024)
     dtype = DTYPES[precision or resolve_precision("auto", (device,))]
     a = torch.randn(size, size, device=device, dtype=dtype)
+    if cuda:
+        return 2.0 * size**3 / min(_cuda_product_seconds(a) for _ in range(repeats + 1))  # the first one warms up
     before = torch.get_num_threads()
     best = math.inf
     try:
         torch.set_num_threads(threads)
         for _ in range(repeats):
             began = time.perf_counter()
-            (a @ a)[0, 0].item()  # waits for the device
+            a @ a
             best = min(best, time.perf_counter() - began)
     finally:
         torch.set_num_threads(before)
     return 2.0 * size**3 / best
+
+
+def _cuda_product_seconds(a: Tensor, products: int = 10) -> float:
+    """Seconds of one product of several told at once, by the device's clock: the host's is that of their launch."""
+    with torch.cuda.device(a.device):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(products):
+            torch.mm(a, a)
+        end.record()
+        end.synchronize()
+    return begin.elapsed_time(end) / 1e3 / products

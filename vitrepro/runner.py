@@ -358,7 +358,7 @@ def _train_and_test(
         | training.measure(went, recipe.measures),
         processes=processes,
         did_not_fit=too_large,
-        choices=choices.told | _compiled(trained) | {"allocator": provenance.allocator()},
+        choices=choices.told | _found(trained) | {"allocator": provenance.allocator()},
         peak_memory_bytes=_peak_memory(device),
         epochs=trained.epochs,
         kept_epoch=trained.kept_epoch,
@@ -367,8 +367,15 @@ def _train_and_test(
     return result, predictions
 
 
-def _compiled(trained: Trained) -> dict[str, str]:
-    return {} if trained.compiled_at is None else {"compilation": f"from step {trained.compiled_at} on"}
+def _found(trained: Trained) -> dict[str, str]:
+    """What training came to decide of the choices that were open."""
+    found = {}
+    if trained.compiled_at is not None:
+        took = "" if trained.compile_seconds is None else f", which took {trained.compile_seconds:.0f} s"
+        found["compilation"] = f"from step {trained.compiled_at} on{took}"
+    if trained.not_recorded is not None:
+        found["launches"] = f"each kernel by itself, since recording failed: {trained.not_recorded}"
+    return found
 
 
 def _peak_memory(device: str) -> int:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrepro import checkpoint, distributed, optim
@@ -20,9 +19,9 @@ from vitrepro.course import Course
 from vitrepro.data.augment import augment
 from vitrepro.data.batches import batches
 from vitrepro.data.stream import Images, Resident
-from vitrepro.distributed import autocast
 from vitrepro.engine import Engine, choose, compilation_pays, has_unused
 from vitrepro.errors import RunError
+from vitrepro.passes import Passes
 from vitrepro.randomness import derive
 from vitrepro.recipe import Arithmetic, Recipe
 from vitrepro.record import EpochPoint
@@ -49,6 +48,8 @@ class Trained:
         resumed_at: steps at which a stopped or killed run went on.
         micro_batch: images per backward pass of a process.
         compiled_at: step from which on the compiled model was used; None for never.
+        compile_seconds: that the last attempt took for it.
+        not_recorded: why the passes could not be recorded as CUDA graphs, where that was tried.
         kept_epoch: whose weights the model has in the end; None for the last step's.
         gradient_norms: of the first steps, before clipping, where the recipe measures them.
     """
@@ -60,6 +61,8 @@ class Trained:
     resumed_at: tuple[int, ...]
     micro_batch: int
     compiled_at: int | None = None
+    compile_seconds: float | None = None
+    not_recorded: str | None = None
     epochs: tuple[EpochPoint, ...] = ()
     kept_epoch: int | None = None
     gradient_norms: tuple[float, ...] = ()
@@ -83,6 +86,7 @@ def train(
     checkpoint_seconds: float = 30.0,
     stage: int = 0,
     count: Callable[[nn.Module], Mapping[str, int]] = lambda _: {},
+    passes: Passes | None = None,
 ) -> Trained:
     """Train a model in place, from the newest checkpoint in `folder` if there is one.
 
@@ -99,6 +103,7 @@ def train(
         stage: whose checkpoints to go on from, where a run trains several times.
         log: called about a hundred times with step, loss, lr and the training accuracy since the last call.
         count: right answers and images after an epoch, by the fields of `EpochPoint`; draws no random numbers.
+        passes: the model's, where several calls share what was recorded or compiled; else made here.
 
     Raises:
         Diverged: the loss is not finite, with the step; nothing is saved after it.
@@ -111,7 +116,6 @@ def train(
     world = spec.batch_size // share
     log_every = max(1, steps // 100)
     check_every = 1 if device == "cpu" and world == 1 else min(log_every, CHECK_STEPS)
-    scaler = torch.amp.GradScaler(device.partition(":")[0], enabled=precision == "fp16")
     optimizer = optim.build(model, spec, fused=engine.fused_optimizer)
 
     start, skipped, in_a_row, loss, before, resumed_at = 0, 0, 0, math.nan, 0.0, ()
@@ -126,15 +130,22 @@ def train(
         resumed_at = (*state["resumed_at"], start)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
         average = state["average"]
         course.restore(state.get("course"))
     distributed.agree(start, "go on from another step")
 
     shared = distributed.share_gradients(model, device, some_unused=has_unused(model)) if world > 1 else None
-    forward: Callable[[Tensor], Tensor] = shared or model
+    source = Resident(images) if isinstance(images, Tensor) else images
+    own = passes is None
+    passes = passes or Passes(
+        model, device=device, precision=precision, label_smoothing=spec.label_smoothing, shared=shared
+    )
+    scaler = passes.scaler
+    if state is not None:
+        scaler.load_state_dict(state["scaler"])
     if compiled_at is not None:
-        forward = torch.compile(forward)
+        passes.compile()
+    to_record = engine.graphs and world == 1 and micro == share and not passes.recorded  # nothing is accumulated
     undecided = engine.may_compile and compiled_at is None
     began = saved = time.monotonic()
     evaluated_before = course.seconds
@@ -165,7 +176,6 @@ def train(
             yield batch[first : first + share]
 
     model.train()
-    source = Resident(images) if isinstance(images, Tensor) else images
     of_images, of_labels = itertools.tee(positions())  # images may be read ahead
     losses: list[Tensor] = []  # on the device, of the steps since the last look
     loss_sum, seen, hits = 0.0, 0, torch.zeros((), dtype=torch.int64, device=device)
@@ -175,10 +185,9 @@ def train(
         rate = optim.learning_rate(step, steps, spec)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        distributed.reseed(device, derive(seed, f"dropout from {first}" if first else "dropout", step))
         x, target = augment(
             stored,
-            labels[torch.from_numpy(where).to(labels.device)],
+            labels[distributed.to_device(torch.from_numpy(where), labels.device)],
             recipe.augment,
             num_classes=recipe.data.num_classes,
             image_size=recipe.image_size,
@@ -188,19 +197,19 @@ def train(
             batch_size=spec.batch_size,
         )
 
+        if to_record:
+            passes.record(x.contiguous(memory_format=torch.channels_last) if engine.channels_last else x, target)
+            to_record = False
+        distributed.reseed(device, derive(seed, f"dropout from {first}" if first else "dropout", step))
         batch_loss = torch.zeros((), device=device)
         for begin in range(0, share, micro):
             part = slice(begin, begin + micro)
             last = begin + micro >= share
             with shared.no_sync() if shared is not None and not last else contextlib.nullcontext():
-                with autocast(device, precision):
-                    logits = forward(x[part])
-                weight = len(logits) / spec.batch_size
-                part_loss = F.cross_entropy(logits.float(), target[part], label_smoothing=spec.label_smoothing) * weight
-                scaler.scale(part_loss * world).backward()  # gradients are averaged over the processes
-            batch_loss += part_loss.detach()
+                logits, part_loss = passes(x[part], target[part], len(x[part]) / spec.batch_size)
+            batch_loss += part_loss
             if target.ndim == 1:
-                hits += (logits.detach().argmax(1) == target[part]).sum()
+                hits += (logits.argmax(1) == target[part]).sum()
 
         losses.append(batch_loss)
         if look:
@@ -225,14 +234,15 @@ def train(
         skipped, in_a_row = (skipped + 1, in_a_row + 1) if dropped else (skipped, 0)
         if in_a_row > MAX_SKIPPED:
             raise Diverged(f"{in_a_row} fp16 steps in a row overflowed, up to step {step} of {steps}")
-        optimizer.zero_grad(set_to_none=True)
+        passes.clear()
         if spec.polyak is not None:
             torch._foreach_lerp_(average, [p.detach() for p in weights], 1 - spec.polyak)
 
         if done in course.ends:
             with _replaced(weights, average if spec.evaluate_epochs else []):
                 since = time.monotonic()
-                counts = count(model) if spec.evaluate_epochs else {}
+                with torch.compiler.set_stance("force_eager"):  # or it would be compiled for evaluation as well
+                    counts = count(model) if spec.evaluate_epochs else {}
                 course.seconds += time.monotonic() - since
                 course.end_epoch(done, counts, model)
             model.train()
@@ -255,10 +265,12 @@ def train(
         if undecided and done >= start + TIMED_STEPS:
             undecided = False
             pace = elapsed() / (done - start)
-            if distributed.any_of(compilation_pays(pace, steps - done)):
-                torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
-                forward, compiled_at = torch.compile(forward), done
+            if distributed.any_of(compilation_pays(recipe.model, pace, steps - done)):
+                passes.compile()
+                compiled_at = done
 
+    if own:
+        passes.release()
     if course.best is not None:
         model.load_state_dict(course.best)
     elif spec.polyak is not None:
@@ -272,6 +284,8 @@ def train(
         resumed_at,
         micro,
         compiled_at,
+        passes.compile_seconds,
+        passes.refusal,
         tuple(course.points),
         course.kept_epoch,
         tuple(norms),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,19 @@ def test_a_plain_recipe_makes_no_choice_for_speed() -> None:
         assert not choose(recipe(RESNET, engine="plain"), device, "bf16").folded
 
 
-@pytest.mark.parametrize(("device", "precision", "narrow"), [("cpu", "bf16", True), ("cpu", "fp32", False)])
-def test_tokens_are_narrow_on_a_cpu_with_bfloat16_only(device: str, precision: Any, narrow: bool) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+@pytest.mark.parametrize(("precision", "narrow"), [("bf16", True), ("fp16", False), ("fp32", False)])
+def test_tokens_are_narrow_with_bfloat16_only(device: str, precision: Any, narrow: bool) -> None:
     assert choose(recipe(), device, precision).narrow_tokens is narrow
-    assert not choose(recipe(), "cuda:0", "bf16").narrow_tokens
+
+
+def test_passes_are_recorded_on_cuda_for_our_own_models() -> None:
+    timms = {"family": "timm", "name": "test_vit", "image_size": 32}
+    assert choose(recipe(), "cuda:0", "bf16").graphs
+    assert choose(recipe(RESNET), "cuda:0", "bf16").graphs
+    assert not choose(recipe(timms), "cuda:0", "bf16").graphs
+    assert not choose(recipe(), "cpu", "bf16").graphs
+    assert not choose(recipe(engine="plain"), "cuda:0", "bf16").graphs
 
 
 @pytest.mark.parametrize(
@@ -100,9 +110,10 @@ def test_nothing_is_compiled_on_a_cpu_or_where_the_same_bits_are_asked_for() -> 
 
 
 def test_compiling_must_be_paid_back_twice() -> None:
-    pays = 2 * engine.COMPILE_SECONDS / engine.COMPILE_GAIN
-    assert compilation_pays(0.1, int(10 * pays) + 1)
-    assert not compilation_pays(0.1, int(10 * pays) - 1)
+    for model, (seconds, gain) in ((VIT, engine.LAYERS), (RESNET, engine.WHOLE)):
+        spec, pays = recipe(model).model, 2 * seconds / gain
+        assert compilation_pays(spec, 0.1, int(10 * pays) + 1)
+        assert not compilation_pays(spec, 0.1, int(10 * pays) - 1)
 
 
 @pytest.mark.usefixtures("settings_of_torch")
@@ -243,15 +254,16 @@ def test_a_compiled_run_says_so_and_goes_on_compiled(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(torch, "compile", compile_)
     monkeypatch.setattr(train, "TIMED_STEPS", 3)
-    monkeypatch.setattr(train, "compilation_pays", lambda pace, left: pace > 0 and left == 9)
+    monkeypatch.setattr(train, "compilation_pays", lambda _, pace, left: pace > 0 and left == 9)
     of = recipe()
-    may = choose(of, "cuda:0", "fp32")
+    may = replace(choose(of, "cuda:0", "fp32"), graphs=False)
+    parts = 2 * of.model.sizes[2]  # of each layer, all tokens and the first one  # type: ignore[union-attr]
     calls = iter(range(1, 100))
     with pytest.raises(train.Stopped):
         trained(of, tmp_path / "a", engine=may, should_stop=lambda: next(calls) >= 6)
-    assert compiled == [1]
+    assert len(compiled) == parts
     _, done, _ = trained(of, tmp_path / "a", engine=may)
-    assert compiled == [1, 1]
+    assert len(compiled) == 2 * parts
     assert done.compiled_at == 3
     _, never, _ = trained(of, tmp_path / "b")
     assert never.compiled_at is None

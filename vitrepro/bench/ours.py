@@ -6,13 +6,12 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from vitrepro import engine
-from vitrepro.bench.results import Phase, Turn
+from vitrepro.bench.results import PRODUCT, Phase, Turn
 from vitrepro.bench.setup import SEED, Memory, Setup, random_images, wait_for
 from vitrepro.bench.workloads import timed
 from vitrepro.data.augment import augment, normalize
@@ -20,7 +19,9 @@ from vitrepro.data.batches import batches
 from vitrepro.data.splits import Split
 from vitrepro.distributed import product_rate
 from vitrepro.measure import accuracy
+from vitrepro.memory import kind_of
 from vitrepro.models.build import build
+from vitrepro.passes import Passes
 from vitrepro.runner import on_device
 from vitrepro.train import TIMED_STEPS, train
 
@@ -35,6 +36,7 @@ class Ours:
         torch.set_num_threads(setup.threads)
         recipe = setup.recipe
         self.setup, self.recipe, self.device = setup, recipe, setup.device
+        self.kind = kind_of(setup.device)
         self.engine = engine.choose(recipe, setup.device, setup.precision)
         engine.settle(self.engine, setup.precision)
         images, labels = random_images(recipe)
@@ -48,7 +50,8 @@ class Ours:
         )
         self.parameters = sum(p.numel() for p in model.parameters())
         self.model = engine.configure(model.to(setup.device), self.engine)
-        self.trained: Any = self.model
+        smoothing = recipe.train.label_smoothing
+        self.passes = Passes(self.model, device=self.device, precision=setup.precision, label_smoothing=smoothing)
         self.compiled = False
 
     def training(self, steps: int) -> Turn:
@@ -65,7 +68,7 @@ class Ours:
     def _train(self, steps: int) -> None:
         with tempfile.TemporaryDirectory(prefix="vitrepro-bench-") as folder:
             train(
-                self.trained,
+                self.model,
                 self.images,
                 self.labels,
                 timed(self.recipe, steps),
@@ -75,13 +78,15 @@ class Ours:
                 folder=Path(folder),
                 engine=replace(self.engine, may_compile=False),  # compiled beforehand, or not at all
                 checkpoint_seconds=NEVER,
+                passes=self.passes,
             )
 
     def settle_on(self, step_seconds: float) -> bool:
         """Compile the model if a run as long as the recipe's would; whether it is compiled now."""
-        if self.engine.may_compile and engine.compilation_pays(step_seconds, self.recipe.steps - TIMED_STEPS):
-            torch._dynamo.config.suppress_errors = True  # as `train` does
-            self.trained, self.compiled = torch.compile(self.model), True
+        left = self.recipe.steps - TIMED_STEPS
+        if self.engine.may_compile and engine.compilation_pays(self.recipe.model, step_seconds, left):
+            self.passes.compile()
+            self.compiled = True
             self._train(LEAD_STEPS)
         return self.compiled
 
@@ -98,15 +103,16 @@ class Ours:
         return Turn(images, seconds, self.memory.bytes())
 
     def _predict(self, images: int) -> None:
-        accuracy.predict(
-            engine.for_evaluation(self.model, self.engine),
-            self.images[:images],
-            self.recipe.augment,
-            image_size=self.recipe.image_size,
-            device=self.device,
-            precision=self.setup.precision,
-            batch_size=self.recipe.eval_batch,
-        )
+        with torch.compiler.set_stance("force_eager"):  # as after training
+            accuracy.predict(
+                engine.for_evaluation(self.model, self.engine),
+                self.images[:images],
+                self.recipe.augment,
+                image_size=self.recipe.image_size,
+                device=self.device,
+                precision=self.setup.precision,
+                batch_size=self.recipe.eval_batch,
+            )
 
     def input_alone(self, phase: Phase, number: int) -> float:
         """Seconds a batch takes to get and augment with nothing else to do."""
@@ -137,10 +143,10 @@ class Ours:
             start = i * self.recipe.eval_batch % len(self.images)
             normalize(self.images[start : start + self.recipe.eval_batch], self.recipe.augment, self.recipe.image_size)
 
-    def product_rate(self, size: int = 2048, repeats: int = 5) -> float:
+    def product_rate(self, size: int | None = None, repeats: int = 5) -> float:
         """Operations per second of a square matrix product with all threads, the best of a few."""
         threads, precision = self.setup.threads, self.setup.precision
-        return product_rate(self.device, size, repeats, threads=threads, precision=precision)
+        return product_rate(self.device, size or PRODUCT[self.kind], repeats, threads=threads, precision=precision)
 
     def rest(self) -> None:
         """Leave the GPU's memory to the others."""

@@ -15,6 +15,7 @@ from vitrepro.bench.child import Child
 from vitrepro.bench.results import Phase, Result, Side, Turn
 from vitrepro.bench.workloads import Workload
 from vitrepro.errors import RunError, UsageError, did_you_mean
+from vitrepro.memory import kind_of
 from vitrepro.recipe import Arithmetic, Recipe
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ OURS = "vitrepro"
 PHASES: tuple[Phase, ...] = ("training", "evaluation")
 LEAST = {"training": 4, "evaluation": 2}  # batches of a turn, however slow they are
 WARM_UP = {"training": 2, "evaluation": 1}
-MOST_WORKERS = 4
+MOST_WORKERS = {"cpu": 4, "cuda": 16}  # a GPU's step leaves the cores to them
 
 
 def opponents(texts: Sequence[str]) -> tuple[str, ...]:
@@ -59,9 +60,9 @@ def check(chosen: dict[str, Workload], against: Sequence[str], *, named: bool) -
                 raise UsageError(f"{name}: --against {opponent} has no counterpart of {reason}")
 
 
-def workers() -> int:
+def workers(device: str) -> int:
     """Processes of other people's loaders: one a core, and not too many."""
-    return min(MOST_WORKERS, provenance.cores())
+    return min(MOST_WORKERS[kind_of(device)], provenance.cores())
 
 
 def machine(devices: Sequence[str]) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def machine(devices: Sequence[str]) -> dict[str, Any]:
         **({"cpu_name": provenance.cpu_name()} if devices[0] != "cpu" else {}),
         "threads": threads,
         "slots": len(devices),
-        "workers": workers(),
+        "workers": workers(devices[0]),
         "packages": {name: version for name, version in environment["packages"].items() if name in wanted},
         "python": environment["python"],
         "platform": environment["platform"],
@@ -139,7 +140,7 @@ def measure(
                 )
             )
             continue
-        setup = Setup(workload.recipe, devices[0], precision, provenance.cores(), workers())
+        setup = Setup(workload.recipe, devices[0], precision, provenance.cores(), workers(devices[0]))
         found += _steps(name, workload, setup, (OURS, *against), pairs, seconds, advance)
     return found
 

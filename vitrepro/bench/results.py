@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+PRODUCT = {"cpu": 2048, "cuda": 8192}  # rows and columns of the product that a device's rate is measured by
 Phase = Literal["training", "evaluation", "whole runs"]
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitrepro.distributed import to_device
 from vitrepro.randomness import derive
 from vitrepro.recipe import AugmentSpec, ColorJitter, RandomResizedCrop
 
@@ -66,7 +67,7 @@ def augment(
     whole, mine = batch_size or B, slice(first, first + B)
     place = torch.rand(whole, 3, generator=random)[mine]  # flip, row and column of the crop
     area_ratio = torch.rand(whole, CROP_TRIES, 2, generator=random)[mine]
-    colour = torch.rand(whole, 4, generator=random)[mine].to(images.device)
+    colour = torch.rand(whole, 4, generator=random)[mine]
 
     flipped = (place[:, 0] < 0.5) & spec.flip
     if spec.random_resized_crop:
@@ -75,7 +76,7 @@ def augment(
     else:
         x = _unit(shifted_crops(images, spec.crop_padding, place[:, 1:], flipped))
     if spec.color_jitter:
-        x = color_jitter(x, spec.color_jitter, colour)
+        x = color_jitter(x, spec.color_jitter, to_device(colour, x.device))
     x = _scaled(_resized(x, image_size), spec)
     if spec.mixup:
         purpose = f"mixup from {first}" if first else "mixup"
@@ -101,7 +102,7 @@ def shifted_crops(images: Tensor, padding: int, place: Tensor, flipped: Tensor) 
     rows = corner[:, :1] + torch.arange(H)  # (B, H)
     columns = corner[:, 1:] + torch.arange(W)  # (B, W)
     columns = torch.where(flipped[:, None], columns.flip(1), columns)
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = to_device(rows, images.device), to_device(columns, images.device)
     padded = F.pad(images, (padding,) * 4)
     batch = torch.arange(len(images), device=images.device)[:, None, None]
     return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # (B, H, W, C) before
@@ -156,8 +157,9 @@ def resized_crops(x: Tensor, box: Tensor, flipped: Tensor, size: int) -> Tensor:
     rows = top + (centre * height - 0.5).clamp(min=0).minimum(height - 1)  # (B, S)
     columns = left + (across * width - 0.5).clamp(min=0).minimum(width - 1)
     y, z = 2 * rows / max(H - 1, 1) - 1, 2 * columns / max(W - 1, 1) - 1  # grid_sample's -1 .. 1
+    y, z = to_device(y, x.device), to_device(z, x.device)  # not the grid, which is S times as large
     grid = torch.stack(torch.broadcast_tensors(z[:, None, :], y[:, :, None]), -1)  # (B, S, S, 2)
-    return F.grid_sample(x, grid.to(x.device), mode="bilinear", align_corners=True)
+    return F.grid_sample(x, grid, mode="bilinear", align_corners=True)
 
 
 # Colour
@@ -199,7 +201,7 @@ def _shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     safe = torch.where(chroma == 0, 1.0, chroma)
     sixth = torch.where(value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
     # Back to RGB: channel n is value - chroma * clamp(min(k, 4 - k), 0, 1), k = (n + hue in sixths) mod 6.
-    n = torch.tensor([5.0, 3.0, 1.0], device=x.device)[None, :, None, None]
+    n = torch.arange(5.0, 0.0, -2.0, device=x.device)[None, :, None, None]  # 5, 3, 1
     k = (n + sixth + 6 * shift) % 6
     return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
 
@@ -214,8 +216,8 @@ def mixup(x: Tensor, labels: Tensor, alpha: float, num_classes: int, seed: int) 
         (B, C, S, S) and class probabilities, (B, num_classes).
     """
     random = np.random.default_rng(seed)
-    weight = torch.from_numpy(random.beta(alpha, alpha, len(x))).to(x.device, x.dtype)
-    partner = torch.from_numpy(random.permutation(len(x))).to(x.device)
+    weight = to_device(torch.from_numpy(random.beta(alpha, alpha, len(x))).to(x.dtype), x.device)
+    partner = to_device(torch.from_numpy(random.permutation(len(x))), x.device)
     targets = F.one_hot(labels, num_classes).to(x.dtype)
     mixed = torch.lerp(x[partner], x, weight[:, None, None, None])
     return mixed, torch.lerp(targets[partner], targets, weight[:, None])

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vitrepro import memory
 from vitrepro.arrays import Ints
+from vitrepro.distributed import to_device
 
 READERS = 2  # threads: while one waits for the disk or copies, the other gathers
 AHEAD = memory.PREFETCHED - 1  # batches read beyond the one in use
@@ -46,7 +47,7 @@ class Resident:
     def batches(self, indices: Iterator[Ints]) -> Iterator[Tensor]:
         """The images at these positions, batch by batch: uint8, (B, C, H, W)."""
         for index in indices:
-            yield self._images[torch.from_numpy(index).to(self._images.device)]
+            yield self._images[to_device(torch.from_numpy(index), self._images.device)]
 
 
 class Streamed:
@@ -120,7 +121,7 @@ def _to_cuda(device: str) -> Callable[[Tensor], Callable[[], Tensor]]:
 
     def copy(images: Tensor) -> Callable[[], Tensor]:
         with torch.cuda.stream(beside):
-            there = images.pin_memory().to(device, non_blocking=True)  # the allocator keeps what is being copied
+            there = to_device(images, device)
             copied = beside.record_event()
 
         def wait() -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitrepro.arrays import Floats, Ints
 from vitrepro.data.augment import normalize
-from vitrepro.distributed import Arithmetic, autocast, gather_by_position, rank_and_world
+from vitrepro.distributed import Arithmetic, autocast, gather_by_position, rank_and_world, to_device
 from vitrepro.recipe import EVALUATION_BATCH, AugmentSpec
 
 
@@ -65,16 +65,16 @@ def answers(
     model.eval()
     rank, world = rank_and_world()
     n = len(images)
-    mine = torch.arange(rank, n, world)
+    mine = torch.arange(rank, n, world, device=images.device)
     predicted = torch.empty(len(mine), dtype=torch.int64, device=device)
     confidence = torch.empty(len(mine), dtype=torch.float32, device=device)
     for start in range(0, len(mine), batch_size):
-        batch = images[mine[start : start + batch_size].to(images.device)].to(device)
+        batch = to_device(images[mine[start : start + batch_size]], device)
         with autocast(device, precision):
             logits = model(normalize(batch, augment, image_size)).float()
         predicted[start : start + batch_size] = logits.argmax(1)
         confidence[start : start + batch_size] = logits.softmax(1).amax(1)
-    positions = mine.numpy()
+    positions = np.arange(rank, n, world)
     return Answers(
         gather_by_position(positions, predicted.cpu().numpy().astype(np.int64), n),
         gather_by_position(positions, confidence.cpu().numpy().astype(np.float64), n),

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from vitrepro.bench.counterparts import OPPONENTS
-from vitrepro.bench.results import Result
+from vitrepro.bench.results import PRODUCT, Result
 from vitrepro.report import terminal
 from vitrepro.report.markdown import pipe_table, plain
 
@@ -37,11 +37,11 @@ allocator that runs have.{compiled}{sides}
 are not timed, and batches that are ready at its end are thrown away.
 
 **Model FLOP/s** counts two operations for a multiply-accumulate of the matrix products and convolutions, and three \
-forward passes for a training step. **Of the product rate** is that over the rate of a product of 2048 x 2048 \
-matrices, the best seen, in the same precision with all threads (model FLOPs utilisation); in brackets what was \
-carried out, where that is less: our ViT leaves out what no logit depends on. **Memory** is the most in use during a \
-turn: {memory}. **Input** is the time in which as many batches are got and augmented with nothing else to do, over the \
-time of the turn."""
+forward passes for a training step. **Of the product rate** is that over the rate of a product of two square \
+matrices of {product} rows, the best seen, in the same precision with all threads (model FLOPs utilisation); in \
+brackets what was carried out, where that is less: our ViT leaves out what no logit depends on. **Memory** is the most \
+in use during a turn: {memory}. **Input** is the time in which as many batches are got and augmented with nothing else \
+to do, over the time of the turn."""
 
 _TIMM = """
 
@@ -137,6 +137,7 @@ def document(results: Sequence[Result], machine: Mapping[str, Any], *, command: 
     parts.append(
         _METHOD.format(
             seconds=seconds,
+            product=PRODUCT["cuda" if cuda else "cpu"],
             workers=f"{machine['workers']} worker process{'es' if machine['workers'] > 1 else ''}, which persist,",
             memory="by tensors on the GPU"
             if cuda
