@@ -68,6 +68,23 @@ def test_stored_runs_are_used_again_and_fresh_sets_them_aside(tiny: list[str], t
     assert len(list((store.root / "archive").iterdir())) == 4
 
 
+def test_runs_made_on_a_gpu_elsewhere_are_judged_without_one(tiny: list[str], tiny_claims: Path) -> None:
+    file = tiny_claims / "tiny.yaml"
+    quick, rest = file.read_text().split("  - id: tiny/value")
+    check = quick.partition("quick:")[2]
+    file.write_text(f"{quick}      gpu:{check}  - id: tiny/value{rest}")
+    asked = ("verify", "tiny/ordering", *tiny, "--scale", "gpu", "--devices", "cpu:2", "--json")
+    before = call(*asked)
+    assert json.loads(before.stdout)["verdicts"][0]["outcome"] == "INFEASIBLE"
+    _, document = verify(tiny, "tiny/ordering")
+    (quickly,) = document["verdicts"]  # type: ignore[misc]
+    (verdict,) = json.loads(call(*asked).stdout)["verdicts"]
+    assert (verdict["scale"], verdict["outcome"]) == ("gpu", quickly["outcome"])
+    assert verdict["findings"] == quickly["findings"]
+    anew = json.loads(call(*asked, "--fresh").stdout)
+    assert anew["verdicts"][0]["outcome"] == "INFEASIBLE"
+
+
 def test_a_diverging_arm_is_an_error_and_the_other_arm_finishes(tiny: list[str], tmp_path: Path) -> None:
     code, document = verify(tiny, "tiny/diverging")
     (verdict,) = document["verdicts"]  # type: ignore[misc]

@@ -89,7 +89,11 @@ class Passes:
         """
         self._forget()
         with torch.cuda.device(self.device), _unmoved(self.model), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Attempting to run cuBLAS")  # at the first backward pass
+            for harmless in (
+                "Attempting to run cuBLAS",
+                "The AccumulateGrad node's stream",
+            ):  # of the passes that warm up
+                warnings.filterwarnings("ignore", message=harmless)
             try:
                 self._recorded = _Recorded(self._pass, self.model, images.clone(), target.clone())
             except torch.OutOfMemoryError:

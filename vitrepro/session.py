@@ -76,7 +76,7 @@ def make_plans(
             precision asked for.
     """
     cuda = any(d.startswith("cuda") for d in request.devices)
-    obstacle = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda, elsewhere=request.elsewhere)
+    here = plan.obstacles(registry, places.data_dir, places.cache_dir, cuda=cuda, elsewhere=request.elsewhere)
 
     def expand(choice: Choice) -> ClaimPlan:
         return plan.plan_claim(
@@ -98,7 +98,16 @@ def make_plans(
             return None
         return f"would take about {duration(seconds)}, over the budget of {duration(request.budget_seconds)}"
 
+    def stored(claim: Claim, scale: CheckName, entry: Scale) -> bool:
+        """Whether nothing is left to run: such a claim is judged wherever its runs were made."""
+        runs = expand(Choice(claim, scale, entry, {})).runs
+        return bool(runs) and not request.fresh and all(places.store.state(r.id) == "finished" for r in runs)
+
     def choose(claim: Claim, wanted: CheckName | None) -> Choice:
+        def obstacle(scale: CheckName, entry: Scale) -> str | None:
+            reason = here(scale, entry)
+            return None if reason and stored(claim, scale, entry) else reason
+
         if claim.scales.any is not None:
             return plan.choose_scale(claim, wanted, why_not=obstacle)
         choice = plan.choose_scale(

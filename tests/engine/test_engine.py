@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -253,7 +254,8 @@ def test_a_compiled_run_says_so_and_goes_on_compiled(tmp_path: Path, monkeypatch
         return forward
 
     monkeypatch.setattr(torch, "compile", compile_)
-    monkeypatch.setattr(train, "TIMED_STEPS", 3)
+    monkeypatch.setattr(train, "WARM_STEPS", 1)
+    monkeypatch.setattr(train, "TIMED_STEPS", 2)
     monkeypatch.setattr(train, "compilation_pays", lambda _, pace, left: pace > 0 and left == 9)
     of = recipe()
     may = replace(choose(of, "cuda:0", "fp32"), graphs=False)
@@ -267,6 +269,23 @@ def test_a_compiled_run_says_so_and_goes_on_compiled(tmp_path: Path, monkeypatch
     assert done.compiled_at == 3
     _, never, _ = trained(of, tmp_path / "b")
     assert never.compiled_at is None
+
+
+def test_the_pace_is_that_of_steps_that_are_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate, paces = train.optim.learning_rate, list[float]()
+
+    def slow_at_first(step: int, *rest: Any) -> float:
+        time.sleep(0.5 if step == 0 else 0)
+        return rate(step, *rest)
+
+    monkeypatch.setattr(train.optim, "learning_rate", slow_at_first)
+    monkeypatch.setattr(train, "WARM_STEPS", 2)
+    monkeypatch.setattr(train, "TIMED_STEPS", 4)
+    monkeypatch.setattr(train, "compilation_pays", lambda _, pace, left: bool(paces.append(pace)))  # noqa: ARG005
+    may = replace(choose(recipe(), "cuda:0", "fp32"), graphs=False)
+    trained(recipe(), tmp_path, engine=may)
+    assert len(paces) == 1
+    assert 0 < paces[0] < 0.12  # half a second over four steps would be more
 
 
 # --- batch norm over several processes

@@ -65,6 +65,8 @@ class Memory:
 
     def __init__(self, device: str) -> None:
         self.device = device
+        if device.startswith("cuda"):
+            torch.zeros(1, device=device)  # there are no statistics before the first tensor
         self.restart()
         self.before = 0 if device.startswith("cuda") else self._peak()
 
