@@ -98,6 +98,7 @@ def test_of_several_sources_each_has_its_own_count(lab: Lab):
     lab.say(claim("other/unchecked", "equivalence", equal, **other))
     text = text_of(lab)
     assert "This report is about 7 claims of 2 sources." in text
+    assert "With chance in them are 2, of which 2 stay after Holm's correction for the number of verdicts" in text
     first, second = table(text, "no verdict")
     assert first == {"source": "[arxiv:2010.11929v2](#arxiv201011929v2)", "claims": "5"} | dict(
         zip(("PASS", "FAIL", "INCONCLUSIVE", "no verdict"), "3110", strict=True)

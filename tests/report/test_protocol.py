@@ -55,7 +55,7 @@ def test_settings_stand_in_one_order_and_those_of_which_nothing_is_known_are_lef
     of = unchecked(needs={"work": ["training"], "recipe": "Table 3", "compute": "1 exaFLOP"})
     headings, rows = side_by_side(of, registry(of))
     assert headings == ["setting", "as reported"]
-    assert rows == [["work", "training"], ["optimisation", "Table 3"], ["compute", "1 exaFLOP"]]
+    assert rows == [["work", "training"], ["optimisation", "Table 3"], ["operations", "1 exaFLOP, by our count"]]
 
 
 def test_the_protocols_of_all_claims_that_ship_use_every_setting_in_its_order():
@@ -66,6 +66,18 @@ def test_the_protocols_of_all_claims_that_ship_use_every_setting_in_its_order():
         assert settings == [s for s in SETTINGS if s in settings], each.id
         told |= set(settings)
     assert told == set(SETTINGS)
+
+
+def test_what_the_source_prints_is_not_called_our_count() -> None:
+    of = unchecked(needs={"compute": "43 exaFLOPs (Table 6)"})
+    assert protocol(of, registry(of))["as reported"]["operations"] == "43 exaFLOPs (Table 6)"
+
+
+def test_the_claim_that_holds_the_settings_is_pointed_to() -> None:
+    of = unchecked(needs={"recipe": "j/recipe"})
+    known = registry(of, unchecked("j/recipe"))
+    assert protocol(of, known)["as reported"]["optimisation"] == "as in j/recipe"
+    assert protocol(of, registry(of))["as reported"]["optimisation"] == "j/recipe"
 
 
 # --- as reported --------------------------------------------------------------------------------
@@ -111,7 +123,7 @@ def test_a_training_experiment_is_told_setting_by_setting(lab: Lab):
     }
     lab.design(position_embeddings(base=base))
     told = used(lab, WITH_EMBEDDING)
-    assert told.pop("compute").endswith(" gigaFLOPs")
+    assert told.pop("operations").endswith(" gigaFLOPs")
     assert told == {
         "work": "training",
         "data": "320 of scikit-learn digits",
@@ -152,7 +164,7 @@ def test_the_compute_of_attention_across_the_batch_is_that_of_the_batch(lab: Lab
             factors={"m": {k.replace("_", "-"): v for k, v in levels.items()}}, base={**BASE, "train": train}
         )
         lab.design(made)
-        return float(used(lab, WITH_EMBEDDING)["compute"].split()[0])
+        return float(used(lab, WITH_EMBEDDING)["operations"].split()[0])
 
     assert exaflops(640) > 5 * exaflops(1)
 
@@ -189,7 +201,7 @@ def test_compute_is_what_every_seed_arm_and_rate_of_a_grid_carries_out(lab: Lab,
         assert macs is not None
         trained, evaluated = images(run)
         flops += training_flops(macs, trained) + 2 * macs * evaluated
-    assert told["compute"] == f"{flops / 1e9:.3g} gigaFLOPs"
+    assert told["operations"] == f"{flops / 1e9:.3g} gigaFLOPs"
     assert ("lr chosen on the dev split" in told["optimisation"]) == bool(grid)
 
 
@@ -198,7 +210,7 @@ def test_a_model_without_a_closed_form_leaves_the_compute_open(lab: Lab):
     lab.design(position_embeddings(factors={"m": {"none": {"model": VIT}, "learned-1d": {"model": model}}}, base=BASE))
     told = used(lab, WITH_EMBEDDING)
     assert told["models"] == "timm resnet18; ViT depth 2 width 16 heads 2 patch 2"
-    assert "compute" not in told
+    assert "operations" not in told
 
 
 def test_starting_from_released_weights_is_fine_tuning_and_the_weights_are_named(lab: Lab):

@@ -24,6 +24,7 @@ from vitrepro.report.section import section
 from vitrepro.report.selection import Scope, of_an_attempt, scope, unchecked
 from vitrepro.report.sizes import Sizes, by_experiment
 from vitrepro.report.text import anchor, bullets, fenced, number_of, pipe_table, plain, sentence
+from vitrepro.rules import ALPHA
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import Store, explain, portable, write_atomic
 from vitrepro.verdict import Outcome, Verdict
@@ -75,9 +76,9 @@ RULES = (
     "`bound` is the margin, gap or tolerance, `p` that of the outcome, and `told with 80%` the true difference from "
     "which on 80% of repetitions with this spread would tell it. A claim with verdicts at two scales counts twice in "
     "the table of sources.",
-    "Models at chance, models without an error, fewer seeds than registered, part of a test set, and a recipe changed "
-    "by hand decide nothing. The rules stand in docs/verdicts.md, how often they err in docs/calibration.md, and "
-    "`vitrepro audit --verdicts` asks of every verdict whether it could have come out otherwise.",
+    "A model at chance brings no PASS. Models without an error, fewer seeds than registered, part of a test set, and a "
+    "recipe changed by hand decide nothing. The rules stand in docs/verdicts.md, how often they err in "
+    "docs/calibration.md; `vitrepro audit --verdicts` asks of every verdict whether it could have come out otherwise.",
 )
 
 
@@ -230,10 +231,30 @@ def _what_did_not_stand(judged: Sequence[Judged]) -> Iterator[str]:
     """Claims that measurements speak against, and how far a verdict reaches at the fidelities at hand."""
     against = [j for j in judged if j.verdict and j.verdict.outcome in (Outcome.FAIL, Outcome.EXCEEDS)]
     if against:
-        yield f"What did not stand: {', '.join(f'[{plain(j.name)}](#{anchor(j.name)})' for j in against)}."
+        names = ", ".join(f"[{plain(j.name)}](#{anchor(j.name)})" for j in against)
+        yield f"What did not stand: {names}.{_after_correction(judged, len(against))}"
     fidelities = {j.verdict.fidelity for j in judged if j.verdict and j.verdict.outcome.decided}
     if reach := [text for name, text in CAVEATS.items() if name in fidelities]:
         yield " ".join(reach)
+
+
+def _after_correction(judged: Sequence[Judged], against: int) -> str:
+    """How many of them stay when the verdicts of a source must all be right together."""
+    claims = _judged_claims(judged)
+    opposed = [
+        (verdict, a.holm)
+        for (_, verdict), a in zip(claims, families.adjusted(claims), strict=True)
+        if verdict.outcome in (Outcome.FAIL, Outcome.EXCEEDS)
+    ]
+    by_chance = [holm for verdict, holm in opposed if verdict.p_against is not None]
+    if against < 2 or not by_chance:
+        return ""
+    stay = sum(holm is not None and holm < ALPHA for holm in by_chance)
+    counted = f"; the other {against - len(by_chance)} are counts without chance" if len(by_chance) < against else ""
+    return (
+        f" With chance in them are {len(by_chance)}, of which {stay} stay after Holm's correction for the number of "
+        f"verdicts of their source{counted}."
+    )
 
 
 def _outcomes(judged: Sequence[Judged], verdicts: Sequence[Verdict]) -> str:
@@ -359,7 +380,7 @@ def _experiments(about: Scope, registry: Registry, records: Mapping[str, Record]
         for name, entry in claim.scales.entries().items():
             if entry.experiment in registry.experiments and not isinstance(entry.expect, LiteralExpect):
                 used[entry.experiment or ""].append((name, entry))
-    lines = []
+    lines, told = [], []
     for name, entries in used.items():
         experiment = registry.experiment(name)
         arms = dict.fromkeys(arm for _, entry in entries if entry.expect for _, arm in arms_of(entry.expect))
@@ -377,10 +398,14 @@ def _experiments(about: Scope, registry: Registry, records: Mapping[str, Record]
         }
         runs = f"{len(stored) or 'none'} of {len(arms) * len(numbers)}"
         lines.append([plain(name), plain(experiment.title), scales, str(len(entries)), runs, flops])
+        if stored and experiment.notes:
+            told.append(f"{plain(name)}: {plain(experiment.notes)}")
     if lines:
         yield "### Experiments of these claims"
         headings = ("experiment", "what", "scale", "claims", "runs stored", "operations")
         yield pipe_table(headings, lines, right=("claims", "runs stored"))
+        if told:
+            yield "Notes on the experiments that were run:\n\n" + bullets(told)
 
 
 def _method(judged: Sequence[Judged], about: Scope) -> Iterator[str]:

@@ -12,13 +12,13 @@ from vitrepro.recipe import LibraryModelSpec, ModelSpec, Recipe, ResNetSpec, ViT
 from vitrepro.report.text import number_of
 from vitrepro.spec import Claim, LiteralExpect, Paper, Scale, TrainExperiment
 
-SETTINGS = ("work", "data", "models", "resolution", "optimisation", "length", "augmentation", "seeds", "compute")
+SETTINGS = ("work", "data", "models", "resolution", "optimisation", "length", "augmentation", "seeds", "operations")
 
 
 def side_by_side(claim: Claim, registry: Registry) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: a setting, what the source does, and what each scale with an experiment does."""
     paper = registry.papers.get(claim.source.paper)
-    columns = {"as reported": reported_protocol(claim, paper)}
+    columns = {"as reported": reported_protocol(claim, paper, registry)}
     for name, entry in claim.scales.entries().items():
         if entry.experiment is not None and not isinstance(entry.expect, LiteralExpect):
             columns[f"{name} ({entry.fidelity})"] = used_protocol(registry, entry)
@@ -26,9 +26,10 @@ def side_by_side(claim: Claim, registry: Registry) -> tuple[list[str], list[list
     return ["setting", *columns], [row for row in rows if any(row[1:])]
 
 
-def reported_protocol(claim: Claim, paper: Paper | None) -> dict[str, str]:
+def reported_protocol(claim: Claim, paper: Paper | None, registry: Registry) -> dict[str, str]:
     """What the source's protocol takes, as far as the claim's file says."""
     needs = claim.needs
+    stands = f"as in {needs.recipe}" if needs.recipe in registry.claims else needs.recipe
     titles = paper.data if paper else {}
     models = paper.weights if paper else {}
     used = (*needs.weights, *needs.baselines)
@@ -37,9 +38,9 @@ def reported_protocol(claim: Claim, paper: Paper | None) -> dict[str, str]:
         "work": ", ".join(needs.work),
         "data": ", ".join(titles[d].title if d in titles else d for d in needs.data),
         "models": ", ".join(dict.fromkeys(models[w].title if w in models else w for w in used)),
-        "optimisation": needs.recipe,
+        "optimisation": stands,
         "seeds": f"{', '.join(map(str, runs))} runs" if runs else "",
-        "compute": needs.compute,
+        "operations": needs.compute and needs.compute + ("" if "Table" in needs.compute else ", by our count"),
     }
 
 
@@ -67,7 +68,7 @@ def used_protocol(registry: Registry, entry: Scale) -> dict[str, str]:
         "length": _joined(_length(r) for r in used_recipes),
         "augmentation": _joined(_augmentation(r) for r in used_recipes),
         "seeds": f"{number_of(len(experiment.seeds), 'seed')}, {number_of(len(arms), 'arm')}",
-        "compute": compute(used_recipes, len(experiment.seeds)),
+        "operations": compute(used_recipes, len(experiment.seeds)),
     }
 
 
