@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from vitrepro.cost import START_SECONDS, Timings, run_flops
+from vitrepro.cost import START_SECONDS, Timings, recipe_flops, run_flops
 from vitrepro.plan import ClaimPlan, Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import Record, TrainResult
@@ -90,7 +90,7 @@ def _rate_of(record: Record) -> float | None:
         recipe = Recipe.model_validate(record.config)
     except ValidationError:  # made when recipes could say other things
         return None
-    operations = run_flops(Run(record.experiment, record.arm, record.seed, recipe))
+    operations = recipe_flops(recipe)
     return operations / (result.train_seconds + result.eval_seconds) if operations else None
 
 

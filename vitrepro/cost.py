@@ -88,9 +88,11 @@ def _model_key(recipe: Recipe) -> str:
 def images(run: Run) -> tuple[int, int]:
     """Training images processed, repetitions and all rates of a grid counted, and images evaluated, test and dev, in
     the end and after epochs."""
-    if not isinstance(run.config, Recipe):
-        return 0, 0
-    recipe = run.config
+    return recipe_images(run.config) if isinstance(run.config, Recipe) else (0, 0)
+
+
+def recipe_images(recipe: Recipe) -> tuple[int, int]:
+    """The same, of a recipe."""
     looks = len(recipe.train.lr_grid or (None,))  # at the dev split, where there is one
     sizes = {"test": recipe.data.test_images or recipe.test_size, "dev": recipe.dev_images}
     along = len(recipe.epoch_ends) * sum(sizes[split] for split in recipe.train.evaluate_epochs)
@@ -100,12 +102,15 @@ def images(run: Run) -> tuple[int, int]:
 
 def run_flops(run: Run) -> float | None:
     """2 per multiply-accumulate that is carried out; a training image costs three forward passes."""
-    if not isinstance(run.config, Recipe):
-        return 0.0
-    macs = _macs(run.config)
+    return recipe_flops(run.config) if isinstance(run.config, Recipe) else 0.0
+
+
+def recipe_flops(recipe: Recipe) -> float | None:
+    """The same, of a recipe; None if the model's count has no closed form."""
+    macs = _macs(recipe)
     if macs is None:
         return None
-    train, evaluated = images(run)
+    train, evaluated = recipe_images(recipe)
     return flops.training_flops(macs, train) + 2.0 * macs * evaluated
 
 

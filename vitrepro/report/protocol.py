@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from vitrepro.catalog import DATASETS
 from vitrepro.claims import Registry, arms_of, recipes
-from vitrepro.cost import run_flops
-from vitrepro.plan import Run
+from vitrepro.cost import recipe_flops
 from vitrepro.recipe import LibraryModelSpec, ModelSpec, Recipe, ResNetSpec, ViTSpec
 from vitrepro.report.text import number_of
 from vitrepro.spec import Claim, LiteralExpect, Paper, Scale, TrainExperiment
@@ -148,7 +147,7 @@ def compute(used: Iterable[Recipe], seeds: int) -> str:
     """What training and evaluating every arm from every seed carries out, by formula; empty where a model has none."""
     total = 0.0
     for recipe in used:
-        flops = run_flops(Run("", "", 0, recipe))
+        flops = recipe_flops(recipe)
         if flops is None:
             return ""
         total += flops

@@ -15,8 +15,7 @@ from pydantic import ValidationError
 from vitrepro import stats
 from vitrepro.catalog import DATASETS
 from vitrepro.claims import Registry, builtin_dir, recipes
-from vitrepro.cost import duration, run_flops
-from vitrepro.plan import Run
+from vitrepro.cost import duration, recipe_flops
 from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Deviation, Record, TrainResult
 from vitrepro.report import explain as explained
@@ -304,7 +303,7 @@ def _flops(records: Iterable[Record]) -> float | None:
     total = 0.0
     for r in records:
         try:
-            flops = run_flops(Run(r.experiment, r.arm, r.seed, Recipe.model_validate(r.config)))
+            flops = recipe_flops(Recipe.model_validate(r.config))
         except ValidationError:
             return None
         if flops is None:
