@@ -15,6 +15,7 @@ from vitrepro.distributed import autocast, rank_and_world
 from vitrepro.models.vit import Block
 from vitrepro.recipe import Arithmetic
 
+HARMLESS = ("Attempting to run cuBLAS", "The AccumulateGrad node's stream")  # torch's, of passes on another stream
 WARM_UP = 3  # passes before they are recorded: libraries choose their kernels and allocate what they work in
 
 
@@ -89,11 +90,8 @@ class Passes:
         """
         self._forget()
         with torch.cuda.device(self.device), _unmoved(self.model), warnings.catch_warnings():
-            for harmless in (
-                "Attempting to run cuBLAS",
-                "The AccumulateGrad node's stream",
-            ):  # of the passes that warm up
-                warnings.filterwarnings("ignore", message=harmless)
+            for message in HARMLESS:
+                warnings.filterwarnings("ignore", message=message)
             try:
                 self._recorded = _Recorded(self._pass, self.model, images.clone(), target.clone())
             except torch.OutOfMemoryError:
