@@ -642,9 +642,14 @@ def test_a_signal_ends_every_process(tiny_claims: Path, sent: signal.Signals, co
         time.sleep(0.2)
         with contextlib.suppress(psutil.NoSuchProcess):
             family = psutil.Process(process.pid).children(recursive=True)
-    assert len(family) >= 4
-    os.killpg(process.pid, sent)
-    out, err = process.communicate(timeout=30)
+    try:
+        assert len(family) >= 4
+        os.killpg(process.pid, sent)
+        out, err = process.communicate(timeout=30)
+    finally:
+        for one in (psutil.Process(process.pid), *family) if process.poll() is None else ():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()  # or they would work on beside later tests
     assert process.returncode == code, err
     assert out == ""
     assert ("Interrupted; nothing was stored" in err) == (sent == signal.SIGINT)
