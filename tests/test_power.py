@@ -72,6 +72,12 @@ def test_the_half_width_that_planning_expects_is_that_of_the_estimate(seeds: int
     assert expected == pytest.approx(np.median(halves), rel=0.08 if seeds > 1 else 1e-9)
 
 
+def test_seeds_that_vary_more_than_coin_tosses_leave_nothing_to_uneven_images():
+    tosses, more = (expected_contrast([1, -1], [3, 3], 1_000, [80, 80], spread=s) for s in (1.0, 1.1))
+    assert more.variance == pytest.approx(1.1**2 * tosses.variance)
+    assert more.detectable(0.0, 0.95) > tosses.detectable(0.0, 0.95)
+
+
 def test_the_variance_of_a_contrast_is_that_of_the_seeds_own_chance_and_of_images():
     """Coin tosses: images are alike, so only the binomial variances of the arms are left."""
     expected = expected_contrast([1, -1], [3, 3], 1_000, [80, 60], spread=1.0)

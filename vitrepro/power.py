@@ -157,7 +157,7 @@ def expected_contrast(
     bound = np.array([stats.binomial_sd(a, n) ** 2 for a in accuracies])
     w, k = np.asarray(weights, float), np.asarray(seeds)
     own = w**2 * spread**2 * bound / k
-    uneven = w * np.sqrt((1 - spread**2) * bound)  # sd over images of each arm's chances, by the root of n
+    uneven = w * np.sqrt(max(0.0, 1 - spread**2) * bound)  # sd over images of each arm's chances, by the root of n
     images = float((1 - shared) * (uneven @ uneven) + shared * uneven.sum() ** 2)
     if together is not None:  # one contrast a seed, which varies by half an image of every arm at least
         half_images = float(w @ w) * (50 / n) ** 2
