@@ -23,7 +23,7 @@ from vitrepro.memory import kind_of
 from vitrepro.models.build import build
 from vitrepro.passes import Passes
 from vitrepro.runner import on_device
-from vitrepro.train import TIMED_STEPS, train
+from vitrepro.train import TIMED_STEPS, WARM_STEPS, train
 
 LEAD_STEPS = 2  # not timed: the allocator and the kernels of a turn warm up
 NEVER = 1e9  # seconds between checkpoints
@@ -83,7 +83,7 @@ class Ours:
 
     def settle_on(self, step_seconds: float) -> bool:
         """Compile the model if a run as long as the recipe's would; whether it is compiled now."""
-        left = self.recipe.steps - TIMED_STEPS
+        left = self.recipe.steps - WARM_STEPS - TIMED_STEPS
         if self.engine.may_compile and engine.compilation_pays(self.recipe.model, step_seconds, left):
             self.passes.compile()
             self.compiled = True
