@@ -11,6 +11,7 @@ import pytest
 from verdict_cases import claim, counted, equivalence, right, trained, value
 
 from vitrepro import claims
+from vitrepro.metrics import counted_on
 from vitrepro.record import Measured, TrainResult
 from vitrepro.spec import (
     AnalyticExperiment,
@@ -157,11 +158,13 @@ def measures(case: Case) -> dict[str, dict[str, float]]:
                 made.setdefault(check.arm, {})[check.metric] = case.cells[name].value
     if isinstance(case.expect, OrderingExpect):
         for c in case.expect.all:
+            clearly = CLEARLY if counted_on(c.metric) else 0.3
             if isinstance(c, Bound):
-                made.setdefault(c.arm, {})[c.metric] = c.above + 0.3 if c.above is not None else (c.below or 0.0) - 0.3
+                edge, sign = (c.above, 1) if c.above is not None else (c.below or 0.0, -1)
+                made.setdefault(c.arm, {})[c.metric] = edge + sign * clearly
             elif c.metric != "top1":
                 lower = made.setdefault(c.than, {}).setdefault(c.metric, 0.1)
-                made.setdefault(c.greater, {})[c.metric] = lower + c.by + 0.3
+                made.setdefault(c.greater, {})[c.metric] = lower + c.by + clearly
     return made
 
 

@@ -404,6 +404,21 @@ def test_a_difference_of_means_has_scipys_welch_statistic():
         assert test.df <= estimate.freedom <= first + second - 2
 
 
+def test_a_least_spread_never_narrows_an_interval():
+    """Raising the smaller of two variances would raise Welch's degrees of freedom."""
+    for first, second in ((3, 3), (2, 4), (5, 3)):
+        values, others = seeds_around(0.5, 0.1, first, 0), seeds_around(0.0, 1.0, second, 1)
+        plain = stats.mean(values, others)
+        assert plain is not None
+        for least in ((0.0, 0.0), (0.3, 0.3), (0.9, 0.0), (2.0, 2.0)):
+            raised = stats.mean(values, others, least_sd=least)
+            assert raised is not None
+            wide, narrow = bounds(raised.interval(0.95)), bounds(plain.interval(0.95))
+            assert wide[0] <= narrow[0] < narrow[1] <= wide[1]
+            assert (wide == narrow) == (max(least) == 0)
+            assert raised.centre == plain.centre
+
+
 def test_one_value_on_a_side_has_no_estimate():
     assert stats.mean([1.0]) is None
     assert stats.mean([1.0, 2.0], [1.0]) is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, WithJsonSchema
 
@@ -56,6 +56,14 @@ def is_accuracy(metric: str) -> bool:
     """Whether more of it is better, in percent of images."""
     kind, _ = of_epoch(metric) or (metric, 0)
     return kind in (TOP1, "dev_top1", "test_top1")
+
+
+def counted_on(metric: str) -> Literal["dev", "test"] | None:
+    """The split on whose images it is counted, if it is an accuracy or the difference of two; else None."""
+    kind, _ = of_epoch(metric) or (metric, 0)
+    if kind == "dev_top1":
+        return "dev"
+    return "test" if is_accuracy(metric) or kind == SELECTION_GAIN else None
 
 
 def limits(metric: str) -> tuple[float, float]:

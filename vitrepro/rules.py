@@ -19,7 +19,7 @@ import numpy as np
 
 from vitrepro import stats
 from vitrepro.arrays import Bools
-from vitrepro.metrics import TOP1, is_accuracy, limits
+from vitrepro.metrics import TOP1, counted_on, is_accuracy, limits
 from vitrepro.spec import (
     Bound,
     Cell,
@@ -124,6 +124,7 @@ class Arm:
         commonest: test images of the most frequent class.
         quantities: of an analytic arm.
         measures: of trained models, a value per seed.
+        dev_n: images behind an accuracy on the dev split.
     """
 
     accuracies: tuple[float, ...] = ()
@@ -134,6 +135,7 @@ class Arm:
     commonest: int = 0
     quantities: Mapping[str, float] = field(default_factory=dict)
     measures: Mapping[str, Sequence[float]] = field(default_factory=lambda: defaultdict(list))
+    dev_n: int = 0
 
     @staticmethod
     def of(correct: Bools, runs: int | None = None, *, num_classes: int = 2, commonest: int = 0) -> Arm:
@@ -165,6 +167,13 @@ class Arm:
         """Every seed is better than guessing."""
         counts = (round(a * self.n / 100) for a in self.accuracies)
         return all(stats.above_chance(k, self.n, self.num_classes, self.commonest) < ALPHA for k in counts)
+
+    def least_sd(self, metric: str) -> float:
+        """The least that a measure may vary over seeds: more than zero for what is counted on images."""
+        n = {"test": self.n, "dev": self.dev_n, None: 0}[counted_on(metric)]
+        if not n:
+            return 0.0
+        return stats.least_sd(float(np.mean(self.measures[metric])) if is_accuracy(metric) else self.mean, n)
 
 
 def findings(
@@ -610,7 +619,8 @@ def measure(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
     """
     values, margin, metric = arm.measures[check.metric], check.margin, check.metric
     mean, at_least = float(np.mean(values)), check.direction == "at_least"
-    estimate = stats.difference_of_measure(values, cell.value, printed_sd(cell), cell.runs)
+    least_sd = arm.least_sd(metric)
+    estimate = stats.difference_of_measure(values, cell.value, printed_sd(cell), cell.runs, least_sd=least_sd)
     seeds = f"{len(values)} seed{'s' if len(values) > 1 else ''}"
     side = "below" if mean < cell.value else "above"
     lies = f"lies {_digits(abs(mean - cell.value))} {side} the reported {_reported(cell)}."
@@ -622,7 +632,8 @@ def measure(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
             relation, accepted=accepted,
         )  # fmt: skip
     least, most = limits(metric)
-    shown, i = _possible(stats.t_interval(values), least, most), estimate.interval(0.90)
+    shown = _possible(stats.t_interval(values, least_sd=least_sd), least, most)
+    i = estimate.interval(0.90)
     if i.low > -margin and (at_least or i.high < margin):
         outcome, where = Outcome.PASS, "above the lower margin" if at_least else "inside the margin"
     elif i.high < -margin:
@@ -677,28 +688,21 @@ def _bound(check: Bound, arm: Arm) -> Finding:
     edge = check.above if check.above is not None else check.below
     assert edge is not None
     label, relation = f"{check.arm} {check.metric}", ">" if check.above is not None else "<"
-    return _measure(label, relation, edge, arm.measures[check.metric], None, {check.arm: arm})
+    return _measure(label, check.metric, relation, edge, {check.arm: arm})
 
 
 def _measured_gap(check: Comparison, greater: Arm, than: Arm) -> Finding:
     """A measure of two arms against each other."""
     label = f"{check.greater} - {check.than} {check.metric}"
-    values = greater.measures[check.metric], than.measures[check.metric]
-    return _measure(label, ">", check.by, *values, {check.greater: greater, check.than: than})
+    return _measure(label, check.metric, ">", check.by, {check.greater: greater, check.than: than})
 
 
-def _measure(
-    label: str,
-    relation: str,
-    edge: float,
-    values: Sequence[float],
-    others: Sequence[float] | None,
-    arms: Mapping[str, Arm],
-) -> Finding:
-    """Seeds' values, less those of other seeds, against an edge, by Student's t over seeds (Welch's for two arms)."""
-    mean = float(np.mean(values)) - (float(np.mean(others)) if others is not None else 0.0)
-    estimate = stats.mean(values, others)
-    seeds = min(len(v) for v in (values, others) if v is not None)
+def _measure(label: str, metric: str, relation: str, edge: float, arms: Mapping[str, Arm]) -> Finding:
+    """Seeds' values, less those of a second arm, against an edge, by Student's t over seeds (Welch's for two arms)."""
+    values, *others = (arm.measures[metric] for arm in arms.values())
+    mean = float(np.mean(values)) - sum(float(np.mean(other)) for other in others)
+    estimate = stats.mean(values, *others, least_sd=[arm.least_sd(metric) for arm in arms.values()])
+    seeds = min(map(len, (values, *others)))
     measures = f"{label}: {mean:+.3f} over {seeds} seed{'s' if seeds > 1 else ''}{' an arm' if others else ''}."
     accepted = (edge, np.inf) if relation == ">" else (-np.inf, edge)
     if estimate is None or estimate.se == 0:

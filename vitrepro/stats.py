@@ -94,17 +94,20 @@ def _binomial(correct: int, n: int, level: float, method: str, label: str) -> In
     return Interval(100 * interval.low, 100 * interval.high, level, label)
 
 
-def t_interval(accuracies: Sequence[float], level: float = 0.95) -> Interval:
+def t_interval(values: Sequence[float], level: float = 0.95, *, least_sd: float = 0.0) -> Interval:
     """Interval of the mean over seeds: what further seeds would give on the same test images.
+
+    Args:
+        least_sd: see `mean`.
 
     Raises:
         ValueError: fewer than two seeds.
     """
-    over_seeds = mean(accuracies)
+    over_seeds = mean(values, least_sd=(least_sd,))
     if over_seeds is None:
         raise ValueError("an interval over seeds needs at least two")
     i = over_seeds.interval(level)
-    return Interval(i.low, i.high, level, f"t, {len(accuracies)} seeds")
+    return Interval(i.low, i.high, level, f"t, {len(values)} seeds")
 
 
 BOUND = "binomial bound"
@@ -132,6 +135,17 @@ def binomial_sd(accuracy: float, n: int) -> float:
     return 100 * math.sqrt(p * (1 - p) / n)
 
 
+def least_sd(accuracy: float, n: int) -> float:
+    """The least that an accuracy may vary over seeds, or a difference of two that are near it: half of what coin tosses
+    do. Few seeds may lie closer together by luck, gains of zero above all.
+
+    Args:
+        accuracy: percent.
+        n: images that it is counted on.
+    """
+    return max(binomial_sd(accuracy, n) / 2, 50 / n)
+
+
 def difference(
     accuracies: Sequence[float], n: int, reported: float, reported_sd: float | None, reported_runs: int | None
 ) -> Estimate:
@@ -154,9 +168,17 @@ def difference(
 
 
 def difference_of_measure(
-    values: Sequence[float], reported: float, reported_sd: float | None, reported_runs: int | None
+    values: Sequence[float],
+    reported: float,
+    reported_sd: float | None,
+    reported_runs: int | None,
+    *,
+    least_sd: float = 0.0,
 ) -> Estimate | None:
-    """The same for a number that is no accuracy, of which the seeds alone tell how much it varies.
+    """The same for a number of which the seeds alone tell how much it varies.
+
+    Args:
+        least_sd: see `mean`.
 
     Returns:
         None with fewer than two values; an estimate without error where all are the same number.
@@ -164,10 +186,11 @@ def difference_of_measure(
     k = len(values)
     if k < 2:
         return None
-    centre, sd = float(np.mean(values)) - reported, float(np.std(values, ddof=1))
+    centre, own = float(np.mean(values)) - reported, float(np.std(values, ddof=1))
     if len(set(values)) == 1:
-        return Estimate(centre, 0.0, k - 1, "t over seeds")
-    return Estimate(centre, *_sum(_with_reported(sd, k, k - 1, reported_sd, reported_runs or 1)), "t over seeds")
+        return Estimate(centre, 0.0, k - 1, OVER_SEEDS)
+    sd, method = (own, OVER_SEEDS) if own >= least_sd else (least_sd, BY_IMAGES)
+    return Estimate(centre, *_sum(_with_reported(sd, k, k - 1, reported_sd, reported_runs or 1)), method)
 
 
 def _with_reported(
@@ -234,18 +257,32 @@ def above_chance(correct: int, n: int, num_classes: int, commonest: int = 0) -> 
     return float(betainc(correct, n - correct + 1, max(1 / num_classes, commonest / n))) if correct else 1.0
 
 
-def mean(values: Sequence[float], others: Sequence[float] | None = None) -> Estimate | None:
+OVER_SEEDS = "t over seeds"
+BY_IMAGES = "t over seeds, whose spread is by the number of images"
+
+
+def mean(
+    values: Sequence[float], others: Sequence[float] | None = None, *, least_sd: Sequence[float] = (0.0, 0.0)
+) -> Estimate | None:
     """Mean over seeds, Student's t; with `others` its difference to their mean, with unequal variances.
 
+    Args:
+        least_sd: what takes the place of the standard deviation of a side whose seeds lie closer together.
+
     Returns:
-        None with fewer than two values on a side: one value has no spread.
+        None with fewer than two values on a side: one value has no spread. Without error if no side has any.
     """
     samples = [np.asarray(sample, float) for sample in (values, others) if sample is not None]
     if min(map(len, samples)) < 2:
         return None
     centre = float(samples[0].mean()) - (float(samples[1].mean()) if others is not None else 0.0)
-    parts = [(float(x.var(ddof=1)) / len(x), len(x) - 1.0) for x in samples]
-    return Estimate(centre, *_sum(parts), "t over seeds")
+    own = [float(x.var(ddof=1)) for x in samples]
+    if not any(own):
+        return Estimate(centre, 0.0, len(samples[0]) - 1.0, OVER_SEEDS)
+    variances = [max(v, least**2) for v, least in zip(own, least_sd, strict=False)]
+    seen, used = ([(v / len(x), len(x) - 1.0) for v, x in zip(vs, samples, strict=True)] for vs in (own, variances))
+    method = OVER_SEEDS if variances == own else BY_IMAGES
+    return Estimate(centre, _sum(used)[0], _sum(seen)[1], method)  # so that a spread put in narrows nothing
 
 
 def contrast(arms: Sequence[Bools], weights: Sequence[float], *, paired: bool = False) -> tuple[float, Estimate]:

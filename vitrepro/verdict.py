@@ -468,7 +468,7 @@ def _by_arm(measured: Sequence[Measured], paired: bool) -> dict[str, Arm]:
     for name, members in groups.items():
         rows: dict[bytes, Bools] = {}
         measures: defaultdict[str, list[float]] = defaultdict(list)
-        num_classes, commonest = 2, 0
+        num_classes, commonest, dev_n = 2, 0, 0
         quantities: Mapping[str, float] = {}
         for m in members:
             assert m.record is not None
@@ -477,13 +477,13 @@ def _by_arm(measured: Sequence[Measured], paired: bool) -> dict[str, Arm]:
             elif m.predictions is not None:
                 row = m.predictions.by_id().correct
                 rows[of_seed[m.seed] if paired else row.tobytes()] = row
-                num_classes = m.record.result.num_classes
+                num_classes, dev_n = m.record.result.num_classes, m.record.result.dev_n or 0
                 for measure, value in m.record.result.every_measure.items():
                     measures[measure].append(value)
                 commonest = commonest or int(np.bincount(m.predictions.labels).max())
         if rows:
             made = Arm.of(np.stack(list(rows.values())), len(members), num_classes=num_classes, commonest=commonest)
-            arms[name] = replace(made, measures=measures)
+            arms[name] = replace(made, measures=measures, dev_n=dev_n)
         else:
             arms[name] = Arm(runs=len(members), quantities=quantities)
     return arms
