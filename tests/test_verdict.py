@@ -306,6 +306,23 @@ def test_a_winner_with_one_collapsed_seed_passes_no_ordering():
     assert judged(ordering(), arms).outcome is INCONCLUSIVE
 
 
+@pytest.mark.parametrize("percents", [(10, 10.1, 9.9), (14, 9.9, 10)])
+def test_a_winner_whose_training_failed_refutes_no_ordering(percents: tuple[float, ...]):
+    """It tells of how it was trained, not of which model is better."""
+    verdict = judged(ordering(), {"a": right(percents), "b": HIGH})
+    assert verdict.outcome is INCONCLUSIVE
+    assert "but a is not above chance, so INCONCLUSIVE instead of FAIL" in verdict.reason
+    assert judged(ordering(), {"a": right([14, 14.1, 13.9]), "b": HIGH}).outcome is FAIL
+
+
+def test_an_arm_that_gains_nothing_for_its_training_failed_refutes_no_gain():
+    arms = {"vit-1": right([10] * 3, who=1), "vit-2": right([10.1] * 3, who=2)}
+    arms |= {"resnet-1": right([50] * 3, who=3), "resnet-2": right([80] * 3, who=4)}
+    verdict = judged(gain(), arms)
+    assert verdict.outcome is INCONCLUSIVE
+    assert "vit-2 is not above chance, so INCONCLUSIVE instead of FAIL" in verdict.reason
+
+
 def test_a_loser_at_chance_is_named():
     verdict = judged(ordering(), {"a": HIGH, "b": right([10, 10.1, 10.2])})
     assert verdict.outcome is PASS
@@ -666,6 +683,48 @@ def test_a_measure_against_that_of_a_model_that_guesses_decides_nothing():
     verdict = judged(measured_gap(), measuring("a", [0.9, 0.91, 0.92]) + guessing)
     assert verdict.outcome is INCONCLUSIVE
     assert "b is not above chance" in verdict.reason
+
+
+GAIN = "selection_gain"
+
+
+def gaining(values: Iterable[float], n: int) -> list[Measured]:
+    """Trained runs of arm `a` near 35% of n images, with these gains."""
+    values = list(values)
+    made = trained("a", right([34.8, 35.0, 35.2][: len(values)], n))
+    for m, x in zip(made, values, strict=True):
+        assert m.record is not None
+        assert isinstance(m.record.result, TrainResult)
+        m.record.result.measures[GAIN] = x
+    return made
+
+
+@pytest.mark.parametrize(("n", "outcome"), [(3_925, INCONCLUSIVE), (100_000, FAIL)])
+def test_gains_of_nothing_vary_at_least_by_half_of_what_coin_tosses_do(n: int, outcome: Outcome):
+    """Of three seeds two gained nothing: t over seeds alone would refute half a point with any number of images."""
+    values = [0.0, 0.0, 0.2]
+    asked = claim("ordering", {"all": [{"arm": "a", "metric": GAIN, "above": 0.5}]})
+    found = finding(judged(asked, gaining(values, n)))
+    half = scipy.stats.t.ppf(0.975, 2) * max(50 * np.sqrt(0.35 * 0.65 / n), np.std(values, ddof=1)) / np.sqrt(3)
+    assert found.interval is not None
+    assert found.interval.high == pytest.approx(np.mean(values) + half, rel=1e-3)
+    assert found.outcome is outcome
+    assert found.interval.method == ("t over seeds" if outcome is FAIL else stats.BY_IMAGES)
+
+
+def test_an_accuracy_after_an_epoch_has_the_least_spread_of_its_own_split():
+    asked = value(20, 3, metric="dev_top1_epoch_3")
+    close = losing([20, 20.001, 19.999], "dev_top1_epoch_3")
+    for m, dev_n in zip(close, (200, 200, 200), strict=True):
+        assert m.record is not None
+        result = m.record.result.model_copy(update={"dev_n": dev_n, "dev_correct": 40})
+        close[m.seed] = dataclasses.replace(m, record=m.record.model_copy(update={"result": result}))
+    assert judged(asked, losing([20, 20.001, 19.999], "dev_top1_epoch_3")).outcome is PASS
+    found = finding(judged(asked, close))
+    half = scipy.stats.t.ppf(0.95, 2) * 50 * np.sqrt(0.2 * 0.8 / 200) * np.sqrt(1 / 3 + 1)
+    assert found.outcome is INCONCLUSIVE
+    assert found.deciding is not None
+    assert found.deciding.high == pytest.approx(half, rel=0.02)
 
 
 def test_a_measure_that_the_stored_runs_do_not_have_is_not_run():

@@ -495,7 +495,7 @@ def _forced(
     guessing = [name for name in must_learn if not arms[name].learned]
     assert f.interval is not None
     left, room = 100 - other.mean, 100 - winner.mean
-    if f.outcome is Outcome.PASS and guessing:
+    if f.outcome.decided and guessing:
         return f"{guessing[0]} is not above chance"
     if f.outcome is Outcome.PASS and f.bound < 0 and not step:
         empty = _empty_shortfall(winner, other, -f.bound)

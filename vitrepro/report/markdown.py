@@ -76,9 +76,10 @@ RULES = (
     "`bound` is the margin, gap or tolerance, `p` that of the outcome, and `told with 80%` the true difference from "
     "which on 80% of repetitions with this spread would tell it. A claim with verdicts at two scales counts twice in "
     "the table of sources.",
-    "A model at chance brings no PASS. Models without an error, fewer seeds than registered, part of a test set, and a "
-    "recipe changed by hand decide nothing. The rules stand in docs/verdicts.md, how often they err in "
-    "docs/calibration.md; `vitrepro audit --verdicts` asks of every verdict whether it could have come out otherwise.",
+    "A model at chance brings no PASS and refutes no order. Models without an error, fewer seeds than registered, "
+    "part of a test set, and a recipe changed by hand decide nothing. The rules stand in docs/verdicts.md, how often "
+    "they err in docs/calibration.md; `vitrepro audit --verdicts` asks of every verdict whether it could have come "
+    "out otherwise.",
 )
 
 
