@@ -31,7 +31,7 @@ from vitrepro.arrays import Bools
 from vitrepro.claims import find_cell
 from vitrepro.power import cannot_pass
 from vitrepro.record import AnalyticResult, Deviation, EpochPoint, Measured, Predictions, TrainResult
-from vitrepro.spec import Cell, Claim, LiteralExpect, ValueCheck
+from vitrepro.spec import Bound, Cell, Claim, LiteralExpect, ValueCheck
 from vitrepro.verdict import Arm, Finding, Outcome, Verdict, combine, infeasible, judge, judge_literal
 
 PASS, FAIL, EXCEEDS, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.EXCEEDS, Outcome.INCONCLUSIVE
@@ -691,7 +691,7 @@ GAIN = "selection_gain"
 def gaining(values: Iterable[float], n: int) -> list[Measured]:
     """Trained runs of arm `a` near 35% of n images, with these gains."""
     values = list(values)
-    made = trained("a", right([34.8, 35.0, 35.2][: len(values)], n))
+    made = trained("a", right([35.0 + k / 10 for k in range(len(values))], n))
     for m, x in zip(made, values, strict=True):
         assert m.record is not None
         assert isinstance(m.record.result, TrainResult)
@@ -710,6 +710,33 @@ def test_gains_of_nothing_vary_at_least_by_half_of_what_coin_tosses_do(n: int, o
     assert found.interval.high == pytest.approx(np.mean(values) + half, rel=1e-3)
     assert found.outcome is outcome
     assert found.interval.method == ("t over seeds" if outcome is FAIL else stats.BY_IMAGES)
+
+
+def test_seeds_that_pile_up_at_the_limit_of_a_measure_must_all_lie_on_one_side():
+    """Of gains whose mean is just half a point, half of them nothing, t alone refutes one of ten; not so the rules."""
+    rng, times = np.random.default_rng(0), 2_000
+    arm = Arm.of(right([35.0], 3_925), num_classes=CLASSES)
+    asked = Bound.model_validate({"arm": "a", "metric": GAIN, "above": 0.5})
+    for seeds in (3, 5, 10, 20):
+        by_t = by_rule = 0
+        for gains in np.where(rng.random((times, seeds)) < 0.5, 0.0, rng.exponential(1.0, (times, seeds))):
+            by_t += gains.any() and stats.t_interval(gains.tolist()).high < 0.5
+            found = rules._bound(asked, dataclasses.replace(arm, measures={GAIN: gains.tolist()}))
+            by_rule += found.outcome is FAIL
+        assert by_t > 0.1 * times
+        assert by_rule <= 0.05 * times
+
+
+def test_a_pile_of_seeds_is_told_of():
+    asked = claim("ordering", {"all": [{"arm": "a", "metric": GAIN, "above": 0.5}]})
+    nothing = [0.0, 0.0, 0.0, 0.1, 0.0, 0.1, 0.0, 0.0, 0.0, 0.6]
+    verdict = judged(asked, gaining(nothing, 1_000_000))
+    assert verdict.outcome is INCONCLUSIVE
+    assert (
+        "but 7 of 10 seeds have 0, the least there is, and not all lie on one side, so INCONCLUSIVE" in verdict.reason
+    )
+    assert judged(asked, gaining([*nothing[:-1], 0.4], 1_000_000)).outcome is FAIL
+    assert judged(asked, gaining([x + 0.001 for x in nothing], 1_000_000)).outcome is FAIL
 
 
 def test_an_accuracy_after_an_epoch_has_the_least_spread_of_its_own_split():

@@ -737,7 +737,20 @@ def _measure(label: str, metric: str, relation: str, edge: float, arms: Mapping[
         detectable=edge + sign * _reach(estimate, 0.975),
     )
     guessing = [name for name, arm in arms.items() if not arm.learned]
-    return made.but(f"{guessing[0]} is not above chance") if outcome.decided and guessing else made
+    if outcome.decided and guessing:
+        return made.but(f"{guessing[0]} is not above chance")
+    piled = None if others else _piled(metric, values, edge)
+    return made.but(piled) if outcome.decided and piled else made
+
+
+def _piled(metric: str, values: Sequence[float], edge: float) -> str | None:
+    """Why seeds that pile up at the limit of a measure do not tell on which side of an edge its mean is, if so."""
+    least, most = limits(metric)
+    for limit, word in ((least, "least"), (most, "most")):
+        at = sum(value == limit for value in values)
+        if at and min(values) < edge < max(values):
+            return f"{at} of {len(values)} seeds have {limit:g}, the {word} there is, and not all lie on one side"
+    return None
 
 
 def _distance(interval: Interval, *edges: float) -> float:
