@@ -22,7 +22,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from vitrepro import claims, flops
-from vitrepro.bench import child, counterparts, ours, pairs
+from vitrepro.bench import child, counterparts, ours, pairs, rivals
 from vitrepro.bench.child import Child
 from vitrepro.bench.ours import LEAD_STEPS, Ours
 from vitrepro.bench.results import Result as Found
@@ -169,7 +169,6 @@ def test_precision_and_batch_are_those_asked_for():
         (["sequence-lengths/x"], "counted by formula, there is nothing to time"),
         (["resnet18-32", "--against", "tim"], "--against 'tim' is not one of timm, plain; did you mean 'timm'?"),
         (["resnet18-32", "--against", "timm,"], "--against '' is not one of"),
-        (["digits-packing", "--against", "timm"], "held against one process"),
         (["digits-packing", "--devices", "cpu:1"], "one slot only"),
         (["vit-b16-224", "--devices", "cpu"], "needs a CUDA device"),
         (["position-embeddings-cifar10/relative", "--against", "timm"], "no counterpart of position embeddings"),
@@ -390,7 +389,8 @@ def test_progress_is_told_as_often_as_was_said(fakes: type[FakeChild]):  # noqa:
         advance=told.append,
     )
     assert len(told) == pairs.work(workloads, ("timm", "plain"), 3) == 12
-    assert pairs.work({"p": table()["digits-packing"]}, ("timm",), 3) == 8
+    assert pairs.work({"p": table()["digits-packing"]}, (), 3) == 8
+    assert pairs.work({"p": table()["digits-packing"]}, ("timm",), 3) == 12
 
 
 # --- the sides
@@ -609,17 +609,64 @@ def test_a_side_that_cannot_be_made_says_why():
     assert not psutil.pid_exists(leader)
 
 
+@pytest.mark.parametrize("opponent", ["timm", "plain"])
+def test_a_whole_run_of_others_is_the_steps_of_the_recipe_and_its_whole_test_split(
+    opponent: str, monkeypatch: pytest.MonkeyPatch
+):
+    digits = table()["digits-packing"].recipe.model_dump() | {"train": recipe(steps=3).train.model_dump()}
+    side = rivals.Runs(setup(Recipe.model_validate(digits)), opponent)
+    assert side.parameters == 152_202
+    steps: list[int] = []
+    tested: list[int] = []
+
+    class Counting(rivals.Rival):
+        def __init__(self, *made: Any) -> None:
+            super().__init__(*made)
+            step = self.step
+            self.step = lambda batches, i: (steps.append(i), step(batches, i))[1]
+
+        def _count(self, batches: Any, number: int) -> int:
+            images = list(batches)
+            tested.append(sum(len(labels) for _, labels in images))
+            return super()._count(iter(images), number)
+
+    monkeypatch.setattr(rivals, "Rival", Counting)
+    assert side.whole_runs(2) > 0
+    assert steps == [0, 1, 2, 0, 1, 2]
+    assert tested == [797, 797]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opponent", ["timm", "plain"])
+def test_workers_of_a_whole_run_end_with_it_at_once(opponent: str):
+    """They are waited for 5 s each where the garbage collector ends them."""
+    digits = table()["digits-packing"].recipe.model_dump() | {"train": recipe(steps=3).train.model_dump()}
+    with Child(f"{opponent}, whole runs", setup(Recipe.model_validate(digits), workers=2)) as side:
+        side.ask("whole_runs", 1)
+        assert side.ask("whole_runs", 2) < 8
+        assert psutil.Process(side.process.pid).children() == []
+
+
 @pytest.mark.slow
 def test_whole_runs_are_packed_and_done_one_after_another(tmp_path: Path):
     few = table()["digits-packing"].recipe.model_dump() | {"train": recipe(steps=3).train.model_dump()}
     workload = Workload(title="", runs=2, recipe=Recipe.model_validate(few))
+    told: list[str] = []
     (result,) = pairs.measure(
-        {"p": workload}, (), devices=("cpu", "cpu"), resolve=lambda _: "fp32", pairs=1, seconds=1, cache_dir=tmp_path
+        {"p": workload},
+        ("timm", "plain"),
+        devices=("cpu", "cpu"),
+        resolve=lambda _: "fp32",
+        pairs=1,
+        seconds=1,
+        cache_dir=tmp_path,
+        advance=told.append,
     )
-    assert list(result.sides) == ["vitrepro", "one process"]
-    assert {side.turns[0].images for side in result.sides.values()} == {2 * 3 * 16}
+    assert list(result.sides) == ["vitrepro", "one process", "timm", "plain"]
+    assert [side.turns[0].images // (3 * 16) for side in result.sides.values()] == [2, 2, 1, 1]  # runs
+    assert len(told) == pairs.work({"p": workload}, ("timm", "plain"), 1)
     assert result.phase == "whole runs"
-    assert result.ratio("one process").median > 0
+    assert all(result.ratio(other).median > 0 for other in ("one process", "timm", "plain"))
     assert "each in a fresh process, on all slots at once" in benched.document(
         [result], pairs.machine(("cpu", "cpu")), command="", pairs=1, seconds=1
     )

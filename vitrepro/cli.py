@@ -761,7 +761,7 @@ def bench(
     used = find_devices(devices)
     picked = suited(named, used)
     timed = {name: changed(name, w, precision=precision, batch_size=batch) for name, w in picked.items()}
-    turns.check(timed, rivals, named=bool(workloads))
+    turns.check(timed, rivals)
     machine = turns.machine(used)
     try:
         work = turns.work(timed, rivals, pairs)

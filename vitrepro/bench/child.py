@@ -27,6 +27,8 @@ SIDES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "timm": ("vitrepro.bench.rivals", "Rival", ("timm",)),
     "plain": ("vitrepro.bench.rivals", "Rival", ("plain",)),
     "one process": ("vitrepro.bench.packing", "OneProcess", ()),
+    "timm, whole runs": ("vitrepro.bench.rivals", "Runs", ("timm",)),
+    "plain, whole runs": ("vitrepro.bench.rivals", "Runs", ("plain",)),
 }
 OURS = ("vitrepro", "one process")  # sides that are started as runs are
 

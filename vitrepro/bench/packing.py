@@ -1,10 +1,13 @@
 """Whole small runs: packed over all slots as `verify` does it, against one process with all threads.
 
-Nothing else is compared here: both sides execute the same tasks by the same function, `runner.execute`.
+Both of these sides execute the same tasks by the same function, `runner.execute`. Others do fewer runs of the same
+recipe one after another in one process, with all threads and their loaders' workers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +17,18 @@ from pathlib import Path
 from vitrepro import launch, provenance, session
 from vitrepro.bench.child import Child
 from vitrepro.bench.results import Result, Side, Turn
+from vitrepro.bench.setup import Setup
 from vitrepro.bench.workloads import Workload
 from vitrepro.data.prepare import Prepared, prepare
 from vitrepro.errors import RunError, UsageError
+from vitrepro.models.build import build
 from vitrepro.plan import Run
-from vitrepro.recipe import Arithmetic
+from vitrepro.recipe import Arithmetic, Recipe
 from vitrepro.runner import Task, execute
 from vitrepro.store import Store
+
+OURS, ONE_PROCESS = "vitrepro", "one process"
+RUNS_FOR_ONE = 4  # of ours for each of others', whose turns would take minutes; what counts is images a second
 
 
 class OneProcess:
@@ -40,19 +48,25 @@ class OneProcess:
 def measure(
     name: str,
     workload: Workload,
+    against: Sequence[str],
     *,
     devices: Sequence[str],
     slots_named: bool,
     precision: Arithmetic,
+    workers: int,
     pairs: int,
     cache_dir: Path,
     advance: Callable[[str], None],
 ) -> Result:
     """Pairs of turns, after one of each that does not count.
 
+    Args:
+        against: others who do as many runs.
+        workers: of each of their loaders.
+
     Raises:
         UsageError: the device has room for one run at a time only.
-        RunError: a run failed.
+        RunError: a run failed, or others' models have other parameters.
         Interrupted: a signal came.
     """
     assert workload.runs is not None
@@ -61,31 +75,39 @@ def measure(
     )
     data = prepare(recipe.data.name, data_dir=None, cache_dir=cache_dir, offline=True)
     runs = [Run("bench", name, seed, recipe) for seed in range(workload.runs)]
-    images = workload.runs * recipe.steps * recipe.train.batch_size
-    turns: dict[str, list[Turn]] = {"vitrepro": [], "one process": []}
+    images = recipe.steps * recipe.train.batch_size  # of one run
     request = session.Request(devices=tuple(devices), slots_named=slots_named)
+    setup = Setup(recipe, devices[0], precision, provenance.cores(), workers)
+    parameters = _parameters(recipe)
     launch.warm_up()
-    parameters = 0
-    with (
-        tempfile.TemporaryDirectory(prefix="vitrepro-bench-") as folder,
-        Child("one process", provenance.cores()) as other,
-    ):
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vitrepro-bench-")))
+        one = stack.enter_context(Child(ONE_PROCESS, setup.threads))
+        rivals = {side: stack.enter_context(Child(f"{side}, whole runs", setup)) for side in against}
+        for side, child in rivals.items():
+            if (theirs := child.ask("parameters")) != parameters:
+                raise RunError(f"{name}: not the same model: {parameters} parameters, of {side} {theirs}")
+
+        def turn(side: str) -> Turn:
+            if side in rivals:
+                few = math.ceil(len(runs) / RUNS_FOR_ONE)
+                return Turn(few * images, rivals[side].ask("whole_runs", few))
+            store = Store(Path(tempfile.mkdtemp(dir=folder)))
+            store.prepare()
+            tasks = [_task(run, store, data, devices[0]) for run in runs]
+            if side == ONE_PROCESS:
+                return Turn(len(runs) * images, one.ask("whole_runs", tasks))
+            groups = session.arrange(runs, store, request)
+            if len(groups) > 1 or len(groups[0].places) < 2:
+                raise UsageError(f"{name}: there is one slot only, nothing to pack")
+            return Turn(len(runs) * images, _packed(tasks, groups[0].places))
+
+        turns: dict[str, list[Turn]] = {side: [] for side in (OURS, ONE_PROCESS, *against)}
         for pair in range(pairs + 1):
-            order = list(turns) if pair % 2 else list(reversed(turns))
-            for side in order:
-                store = Store(Path(folder) / f"{side.replace(' ', '-')}-{pair}")
-                store.prepare()
-                tasks = {run.id: _task(run, store, data, devices[0]) for run in runs}
-                if side == "vitrepro":
-                    groups = session.arrange(runs, store, request)
-                    if len(groups) > 1 or len(groups[0].places) < 2:
-                        raise UsageError(f"{name}: there is one slot only, nothing to pack")
-                    seconds = _packed(list(tasks.values()), groups[0].places)
-                    parameters = _parameters(store, runs[0])
-                else:
-                    seconds = other.ask("whole_runs", list(tasks.values()))
+            for side in list(turns) if pair % 2 else reversed(list(turns)):
+                taken = turn(side)
                 if pair:
-                    turns[side].append(Turn(images, seconds))
+                    turns[side].append(taken)
                 advance(f"{name}: {side}")
     return Result(
         workload=name,
@@ -118,7 +140,8 @@ def _packed(tasks: Sequence[Task], places: Sequence[launch.Slot]) -> float:
     return seconds
 
 
-def _parameters(store: Store, run: Run) -> int:
-    record = store.record(run.id)
-    assert record is not None
-    return record.result.parameters  # type: ignore[union-attr]
+def _parameters(recipe: Recipe) -> int:
+    model = build(
+        recipe.model, image_size=recipe.image_size, channels=recipe.channels, num_classes=recipe.data.num_classes
+    )
+    return sum(p.numel() for p in model.parameters())

@@ -42,20 +42,14 @@ def opponents(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def check(chosen: dict[str, Workload], against: Sequence[str], *, named: bool) -> None:
+def check(chosen: dict[str, Workload], against: Sequence[str]) -> None:
     """Refuse, before anything is timed, what cannot be held against anything.
-
-    Args:
-        named: whether the workloads were asked for by name.
 
     Raises:
         UsageError: with the workload and the reason.
     """
-    packing = [name for name, w in chosen.items() if w.runs is not None]
-    if against and named and len(packing) == len(chosen):
-        raise UsageError(f"{packing[0]} is held against one process; --against says nothing about it")
     for name, workload in chosen.items():
-        for opponent in against if workload.runs is None else ():
+        for opponent in against:
             if reason := counterparts.refusal(workload.recipe, opponent):
                 raise UsageError(f"{name}: --against {opponent} has no counterpart of {reason}")
 
@@ -90,8 +84,7 @@ def machine(devices: Sequence[str]) -> dict[str, Any]:
 
 def work(chosen: dict[str, Workload], against: Sequence[str], pairs: int) -> int:
     """How many times progress is told."""
-    sides = {True: 2, False: 1 + len(against)}
-    return sum((pairs + 1) * sides[w.runs is not None] for w in chosen.values())
+    return sum((pairs + 1) * (1 + (w.runs is not None) + len(against)) for w in chosen.values())
 
 
 def measure(
@@ -131,9 +124,11 @@ def measure(
                 packing.measure(
                     name,
                     workload,
+                    against,
                     devices=devices,
                     slots_named=slots_named,
                     precision=precision,
+                    workers=workers(devices[0]),
                     pairs=pairs,
                     cache_dir=cache_dir,
                     advance=advance,

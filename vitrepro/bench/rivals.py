@@ -111,6 +111,20 @@ class Rival:
             correct += (logits.argmax(1) == labels).sum()
         return int(correct)
 
+    def whole_run(self) -> None:
+        """The steps of the recipe and its test split, once; the workers' start is part of it."""
+        self.data["training"].length = self.recipe.steps * self.recipe.train.batch_size
+        self.data["evaluation"].length = self.recipe.test_size
+        self.model.train()
+        batches = iter(self.loaders["training"])
+        for i in range(self.recipe.steps):
+            self.step(batches, i)
+        _drain(batches)
+        self.model.eval()
+        batches = iter(self.loaders["evaluation"])
+        self._count(batches, math.ceil(self.recipe.test_size / EVALUATION_BATCH))
+        _drain(batches)
+
     def input_alone(self, phase: Phase, number: int) -> float:
         """Seconds a batch takes to get and augment with nothing else to do, all workers at it."""
         number *= self.parts if phase == "training" else 1
@@ -140,6 +154,23 @@ class Rival:
         size = self.micro if phase == "training" else EVALUATION_BATCH
         self.data[phase].length = (number + self._ready) * size
         return iter(self.loaders[phase])
+
+
+class Runs:
+    """Whole runs by somebody else's parts, one after another, each with a model and loaders of its own."""
+
+    def __init__(self, setup: Setup, opponent: str) -> None:
+        self.setup, self.opponent = setup, opponent
+        self.parameters = sum(p.numel() for p in counterparts.build(setup.recipe, opponent).parameters())
+
+    def whole_runs(self, number: int) -> float:
+        """Seconds for so many."""
+        began = time.perf_counter()
+        for _ in range(number):
+            rival = Rival(self.setup, self.opponent)
+            rival.whole_run()
+            rival.loaders.clear()  # which ends their workers; left to the garbage collector, each is waited for
+        return time.perf_counter() - began
 
 
 def _drain(batches: Batches) -> None:

@@ -55,7 +55,9 @@ every step, as tutorials write it."""
 _PROCESS = """
 
 **one process** does the same whole runs one after another with all threads; `vitrepro` does them as `verify` would, \
-each in a fresh process, on all slots at once. Loading, starting, testing and storing are in the time."""
+each in a fresh process, on all slots at once. Loading, starting, testing and storing are in the time. \
+Others do a quarter as many runs of the recipe, one after another in one process with all threads, each with a model \
+and workers of its own, whose start is in the time."""
 
 HEADINGS = (
     "workload",
