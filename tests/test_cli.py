@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from vitrepro.cli import app, parse_budget
+from vitrepro.cli import app
+from vitrepro.cli.verdicts import parse_budget
 from vitrepro.errors import UsageError
 from vitrepro.report.rows import HEADINGS
 from vitrepro.store import Store

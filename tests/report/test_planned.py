@@ -14,7 +14,7 @@ from paper_cases import lines, printed
 
 from vitrepro import budget, session
 from vitrepro.budget import Clock
-from vitrepro.cli import parse_budget
+from vitrepro.cli.verdicts import parse_budget
 from vitrepro.cost import Timings
 from vitrepro.memory import Memories, Room, key
 from vitrepro.plan import ClaimPlan, Run
