@@ -730,13 +730,13 @@ def test_seeds_that_pile_up_at_the_limit_of_a_measure_must_all_lie_on_one_side()
 def test_a_pile_of_seeds_is_told_of():
     asked = claim("ordering", {"all": [{"arm": "a", "metric": GAIN, "above": 0.5}]})
     nothing = [0.0, 0.0, 0.0, 0.1, 0.0, 0.1, 0.0, 0.0, 0.0, 0.6]
-    verdict = judged(asked, gaining(nothing, 1_000_000))
+    verdict = judged(asked, gaining(nothing, 100_000))
     assert verdict.outcome is INCONCLUSIVE
     assert (
         "but 7 of 10 seeds have 0, the least there is, and not all lie on one side, so INCONCLUSIVE" in verdict.reason
     )
-    assert judged(asked, gaining([*nothing[:-1], 0.4], 1_000_000)).outcome is FAIL
-    assert judged(asked, gaining([x + 0.001 for x in nothing], 1_000_000)).outcome is FAIL
+    assert judged(asked, gaining([*nothing[:-1], 0.4], 100_000)).outcome is FAIL
+    assert judged(asked, gaining([x + 0.001 for x in nothing], 100_000)).outcome is FAIL
 
 
 def test_an_accuracy_after_an_epoch_has_the_least_spread_of_its_own_split():
