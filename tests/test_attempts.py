@@ -11,7 +11,8 @@ import yaml
 
 from vitrepro import claims
 from vitrepro.claims import Registry
-from vitrepro.spec import Cell
+from vitrepro.recipe import Recipe, ViTSpec
+from vitrepro.spec import Bound, Cell, OrderingExpect
 
 REPORTED = Path(__file__).parents[2] / "shared" / "seeds" / "results.yaml"
 Place = tuple[str | int, ...]
@@ -168,3 +169,42 @@ def test_every_pattern_fits_a_place(attempts: dict[str, Any]) -> None:
         places = [place for place, _ in leaves(attempts[name])]
         unused = [p for p in patterns if not any(fits(p, place) for place in places)]
         assert unused == [], name
+
+
+def most_correlated(recipe: Recipe) -> float:
+    """The correlation of nearness and cosine, over 20 starts, if every number of the embeddings moved as far as it can.
+
+    No step of Adam moves one by much more than the rate. All move alike on either side of a line through the image.
+    """
+    import torch
+
+    from vitrepro.measure.positions import distance_correlation
+
+    assert isinstance(recipe.model, ViTSpec)
+    assert recipe.model.patch_size
+    assert recipe.model.embed_dim
+    assert recipe.train.lr
+    draw = torch.Generator().manual_seed(0)
+    grid, width = recipe.image_size // recipe.model.patch_size, recipe.model.embed_dim
+    place = torch.arange(grid**2).unsqueeze(1)
+    row, column = (place // grid / (grid - 1) - 0.5), (place % grid / (grid - 1) - 0.5)
+    found = []
+    for _ in range(20):
+        start = {"small": 0.02, "unit": 1.0}[recipe.model.embed_init] * torch.randn(grid**2, width, generator=draw)
+        angle, aside = 2 * torch.pi * torch.rand(width, generator=draw), 0.25 * torch.randn(width, generator=draw)
+        side = (column * angle.cos() + row * angle.sin() - aside).sign()
+        found.append(distance_correlation(start + recipe.train.lr * recipe.steps * side, grid))
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize(("scale", "as_coded"), [("gpu", 0.3), ("cpu", 0.0)])
+def test_position_embeddings_can_come_to_what_is_asked_of_them(registry: Registry, scale: str, as_coded: float) -> None:
+    entry = registry.claims["replicate-ai/near-patches-correlate"].scales.entries()[scale]
+    recipes = claims.recipes(registry.experiment(entry.experiment))  # type: ignore[arg-type]
+    assert isinstance(entry.expect, OrderingExpect)
+    for bound in entry.expect.all:
+        assert isinstance(bound, Bound)
+        assert bound.above is not None
+        assert most_correlated(recipes[bound.arm]) > 0.7 > 3 * bound.above
+    for smoothing in ("0", "0.1"):
+        assert most_correlated(recipes[f"coded-smoothing-{smoothing}"]) == pytest.approx(as_coded, abs=0.05)
