@@ -419,6 +419,15 @@ def test_a_least_spread_never_narrows_an_interval():
             assert raised.centre == plain.centre
 
 
+@pytest.mark.parametrize("value", [0.1, 0.7, 1 / 3, 1e-8, 14.81])
+@pytest.mark.parametrize("seeds", [2, 3, 5, 7])
+def test_seeds_that_all_agree_have_no_spread_by_rounding(value: float, seeds: int):
+    alone, against = stats.mean([value] * seeds), stats.mean([value] * seeds, [0.2] * 3, least_sd=(0.5, 0.5))
+    assert alone is not None
+    assert against is not None
+    assert (alone.se, against.se) == (0.0, 0.0)
+
+
 def test_one_value_on_a_side_has_no_estimate():
     assert stats.mean([1.0]) is None
     assert stats.mean([1.0, 2.0], [1.0]) is None

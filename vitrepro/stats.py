@@ -276,7 +276,7 @@ def mean(
     if min(map(len, samples)) < 2:
         return None
     centre = float(samples[0].mean()) - (float(samples[1].mean()) if others is not None else 0.0)
-    own = [float(x.var(ddof=1)) for x in samples]
+    own = [float(x.var(ddof=1)) if len(set(x.tolist())) > 1 else 0.0 for x in samples]  # rounding is no spread
     if not any(own):
         return Estimate(centre, 0.0, len(samples[0]) - 1.0, OVER_SEEDS)
     variances = [max(v, least**2) for v, least in zip(own, least_sd, strict=False)]

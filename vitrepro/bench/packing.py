@@ -61,7 +61,7 @@ def measure(
     """Pairs of turns, after one of each that does not count.
 
     Args:
-        against: others who do as many runs.
+        against: others who do runs of the recipe, too.
         workers: of each of their loaders.
 
     Raises:
