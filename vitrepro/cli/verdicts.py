@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vitrepro.claims import Registry
     from vitrepro.cost import Timings
     from vitrepro.plan import ClaimPlan
+    from vitrepro.recipe import Arithmetic
     from vitrepro.session import Request
     from vitrepro.store import Places
 
@@ -377,25 +378,17 @@ def _plans(
     )
     places = find_places(store, data_dir)
     if elsewhere:
-        plans = session.make_plans(
-            registry,
-            chosen,
-            places,
-            request,
-            resolve=lambda wanted: "bf16" if wanted == "auto" else wanted,
-            timings=(timings := Timings((), "", 0)),
-        )
-        return registry, places, request, timings, plans
-    threads = torchrun.threads() if torchrun.asked() else launch.slots(used)[0].threads
-    timings = Timings(session.readable_records(places.store), device_name(used[0]), threads)
-    plans = session.make_plans(
-        registry,
-        chosen,
-        places,
-        request,
-        resolve=lambda wanted: resolve_precision(wanted, used),
-        timings=timings,
-    )
+        timings = Timings((), "", 0)
+    else:
+        threads = torchrun.threads() if torchrun.asked() else launch.slots(used)[0].threads
+        timings = Timings(session.readable_records(places.store), device_name(used[0]), threads)
+
+    def resolve(wanted: Precision) -> Arithmetic:
+        if elsewhere:
+            return "bf16" if wanted == "auto" else wanted
+        return resolve_precision(wanted, used)
+
+    plans = session.make_plans(registry, chosen, places, request, resolve=resolve, timings=timings)
     return registry, places, request, timings, plans
 
 
