@@ -29,6 +29,7 @@ from vitrepro.bench.results import Result as Found
 from vitrepro.bench.results import Side, Turn
 from vitrepro.bench.rivals import Rival
 from vitrepro.bench.setup import EVALUATION_BATCH, Memory, Setup, random_images
+from vitrepro.bench.supply import CAN_STOP, EPOCH, Supply
 from vitrepro.bench.workloads import RATE, Workload, changed, chosen, suited, table, timed
 from vitrepro.cli import app
 from vitrepro.data.augment import normalize
@@ -271,9 +272,9 @@ def test_the_document_says_on_what_it_was_made_and_how():
 def test_json_is_one_document_and_the_file_is_written_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[Any] = []
 
-    def measure(*arguments: Any, **options: Any) -> list[Found]:
+    def measure(*arguments: Any, **options: Any) -> list[list[Found]]:
         asked.extend([arguments, options])
-        return [found(plain=Side((Turn(100, 2.0),) * 3))]
+        return [[found(plain=Side((Turn(100, 2.0),) * 3))]]
 
     monkeypatch.setattr(pairs, "measure", measure)
     file = tmp_path / "new" / "bench.md"
@@ -339,9 +340,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> type[FakeChild]:
 
 def measured(against: tuple[str, ...] = ("timm",), seconds: float = 100.0, number: int = 2) -> list[Found]:
     workloads = {"a": Workload(title="", recipe=recipe())}
-    return pairs.measure(
+    (found,) = pairs.measure(
         workloads, against, devices=("cpu",), resolve=lambda _: "fp32", pairs=number, seconds=seconds, cache_dir=Path()
     )
+    return found
 
 
 def test_sides_take_equally_long_turns_in_alternating_order(fakes: type[FakeChild]):
@@ -361,6 +363,34 @@ def test_sides_take_equally_long_turns_in_alternating_order(fakes: type[FakeChil
     assert (training.phase, evaluation.phase, training.parameters) == ("training", "evaluation", 10)
     assert training.ratio("timm") == (2.0, 2.0, 2.0)
     assert training.sides["timm"].input_share == pytest.approx(0.05)  # 0.1 of 2 seconds a batch
+    alone = [name for name, what, _ in fakes.asked if what == "input_alone"]
+    assert alone == ["vitrepro"] * 2 + ["timm"] * 2 + ["vitrepro"] * 2  # of a loader only after its last turn
+
+
+def test_what_was_timed_before_an_interruption_is_in_the_document(
+    fakes: type[FakeChild],  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    document = tmp_path / "new" / "speed.md"
+    whole = pairs._steps
+
+    def second_time_interrupted(name: str, *arguments: Any) -> list[Found]:
+        if name == STEPS[1]:
+            raise KeyboardInterrupt
+        return whole(name, *arguments)
+
+    monkeypatch.setattr(pairs, "_steps", second_time_interrupted)
+    options = ("--devices", "cpu:1", "--pairs", "1", "-o", str(document))
+    done = call(*STEPS[:2], *options)
+    assert done.exit_code == 130, done.output
+    assert f"Interrupted. {document} has 1 of 2 workloads." in done.stderr
+    assert f"## {STEPS[0]}" in document.read_text()
+    document.unlink()
+    done = call(STEPS[1], *options)
+    assert done.exit_code == 130
+    assert "Interrupted. Nothing was stored." in done.stderr
+    assert not document.exists()
 
 
 def test_a_turn_has_a_few_batches_however_slow_they_are(fakes: type[FakeChild]):
@@ -378,15 +408,17 @@ def test_another_model_is_no_opponent(fakes: type[FakeChild], monkeypatch: pytes
 def test_progress_is_told_as_often_as_was_said(fakes: type[FakeChild]):  # noqa: ARG001
     told: list[str] = []
     workloads = {"a": Workload(title="", recipe=recipe())}
-    pairs.measure(
-        workloads,
-        ("timm", "plain"),
-        devices=("cpu",),
-        resolve=lambda _: "fp32",
-        pairs=3,
-        seconds=1,
-        cache_dir=Path(),
-        advance=told.append,
+    list(
+        pairs.measure(
+            workloads,
+            ("timm", "plain"),
+            devices=("cpu",),
+            resolve=lambda _: "fp32",
+            pairs=3,
+            seconds=1,
+            cache_dir=Path(),
+            advance=told.append,
+        )
     )
     assert len(told) == pairs.work(workloads, ("timm", "plain"), 3) == 12
     assert pairs.work({"p": table()["digits-packing"]}, (), 3) == 8
@@ -490,12 +522,12 @@ def test_the_other_sides_see_the_same_pixels(opponent: str, image_size: int):
     of = recipe({"image_size": image_size}, data={"name": "cifar10"}, augment={"mean": 0.4, "std": 0.3}, batch_size=256)
     side = Rival(setup(of), opponent)
     images, labels = random_images(of)
-    shown, shown_labels = next(iter(side.loaders["evaluation"]))
+    shown, shown_labels = next(side.supplies["evaluation"].epoch(256))
     expected = normalize(torch.from_numpy(images[:256]).permute(0, 3, 1, 2), of.augment, image_size)
     rounding = 1e-5 if image_size == 32 else 1.01 / 255 / 0.3  # PIL's results are whole numbers
     torch.testing.assert_close(shown, expected, atol=rounding, rtol=0)
     assert shown_labels.tolist() == labels[:256].tolist()
-    trained, _ = next(side._batches("training", 40))  # every image once, in some order
+    trained, _ = next(side.supplies["training"].epoch(40 * 256))  # every image once, in some order
     assert trained.shape == expected.shape
 
 
@@ -518,23 +550,67 @@ def test_the_other_sides_augment_in_the_same_ways(opponent: str, augment: dict[s
         assert side.data["training"].transform.transforms[0].scale == (0.5, 1)
 
 
+class Endless:
+    """A loader that counts what it gives, of a data set that is as long as it is told to be."""
+
+    length = 0
+
+    def __init__(self, batch_size: int = 16) -> None:
+        self.batch_size, self.given, self.lengths = batch_size, 0, [0]
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self.lengths.append(self.length // self.batch_size)
+        for _ in range(self.lengths[-1]):
+            self.given += 1
+            yield torch.zeros(self.batch_size, 1, 8, 8), torch.zeros(self.batch_size, dtype=torch.int64)
+
+
 def test_a_loader_is_as_far_ahead_when_the_clock_stops_as_when_it_starts():
-    """With two workers four batches are ready: four are used before the clock starts and four after it are not."""
+    """With two workers four batches are ready: a first turn uses four before its clock starts, a later one two."""
     side = Rival(setup(recipe(), workers=2), "plain")
-    given, used = [], []
-
-    class Loader:
-        def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            for i in range(side.data["training"].length // 16):
-                given.append(i)
-                yield torch.zeros(16, 1, 8, 8), torch.zeros(16, dtype=torch.int64)
-
-    side.loaders["training"] = Loader()
+    loader = Endless()
+    supply = side.supplies["training"] = Supply(loader, loader, 16, workers=2)
+    used: list[Any] = []
     side.step = lambda batches, _: used.append(next(batches))
-    turn = side.training(3)
-    assert len(used) == 4 + 3
-    assert len(given) == 4 + 3 + 4
-    assert turn.images == 3 * 16
+    counts = []
+    for turn in (lambda: side.training(3), lambda: side.training(3), lambda: side.input_alone("training", 5)) * 2:
+        before = loader.given
+        turn()
+        counts.append(loader.given - before)
+    # the first batch of an epoch goes to waking the workers
+    assert counts == [1 + 4 + 3, 2 + 3, 4 + 5, 4 + 3, 2 + 3, 4 + 5]
+    assert loader.lengths[-1] == 1 + EPOCH + supply.ahead  # they are ahead even of the last batch
+
+
+def test_no_turn_meets_the_end_of_an_epoch():
+    loader = Endless()
+    supply = Supply(loader, loader, 16, workers=2)
+    for number in (EPOCH - 10, 5, 20, EPOCH + 30):
+        with supply.flowing(supply.ahead + number, in_steps=True) as batches:
+            taken = [next(batches) for _ in range(supply.lead(1) + number)]
+        assert len(taken) > number
+    assert loader.lengths == [0, 1 + EPOCH + 4, 1 + EPOCH + 4, 1 + EPOCH + 34 + 4]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAN_STOP, reason="this system cannot stop processes")
+@pytest.mark.parametrize("opponent", counterparts.OPPONENTS)
+def test_workers_stand_still_while_another_side_has_its_turn(opponent: str):
+    with Child(opponent, setup(recipe(), workers=2)) as side:
+
+        def states() -> list[str]:
+            return sorted(p.status() for p in psutil.Process(side.process.pid).children(recursive=True))
+
+        side.ask("training", 2)
+        assert states() == [psutil.STATUS_STOPPED] * 2
+        side.ask("evaluation", 1)
+        assert states() == [psutil.STATUS_STOPPED] * 4
+        assert side.ask("training", 600).images == 600 * 16  # more than an epoch
+        side.ask("input_alone", "evaluation", 1)
+        assert states() == [psutil.STATUS_STOPPED] * 4
+        workers = psutil.Process(side.process.pid).children()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")
@@ -652,7 +728,7 @@ def test_whole_runs_are_packed_and_done_one_after_another(tmp_path: Path):
     few = table()["digits-packing"].recipe.model_dump() | {"train": recipe(steps=3).train.model_dump()}
     workload = Workload(title="", runs=2, recipe=Recipe.model_validate(few))
     told: list[str] = []
-    (result,) = pairs.measure(
+    ((result,),) = pairs.measure(
         {"p": workload},
         ("timm", "plain"),
         devices=("cpu", "cpu"),
@@ -699,7 +775,7 @@ def test_a_signal_ends_every_process(tiny_claims: Path, sent: signal.Signals, co
                 one.kill()  # or they would work on beside later tests
     assert process.returncode == code, err
     assert out == ""
-    assert ("Interrupted; nothing was stored" in err) == (sent == signal.SIGINT)
+    assert ("Interrupted. Nothing was stored." in err) == (sent == signal.SIGINT)
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,8 +98,8 @@ def measure(
     cache_dir: Path,
     slots_named: bool = False,
     advance: Callable[[str], None] = lambda _: None,
-) -> list[Result]:
-    """Every workload, one after another.
+) -> Iterator[list[Result]]:
+    """Every workload, one after another: each one's results as soon as they are there.
 
     Args:
         devices: slots of whole runs; steps are timed on the first device, on a CPU with all threads.
@@ -114,13 +114,12 @@ def measure(
     """
     from vitrepro.bench.setup import Setup
 
-    found: list[Result] = []
     for name, workload in chosen.items():
         precision = resolve(workload.recipe.train.precision)
         if workload.runs is not None:
             from vitrepro.bench import packing
 
-            found.append(
+            yield [
                 packing.measure(
                     name,
                     workload,
@@ -133,11 +132,10 @@ def measure(
                     cache_dir=cache_dir,
                     advance=advance,
                 )
-            )
+            ]
             continue
         setup = Setup(workload.recipe, devices[0], precision, provenance.cores(), workers(devices[0]))
-        found += _steps(name, workload, setup, (OURS, *against), pairs, seconds, advance)
-    return found
+        yield _steps(name, workload, setup, (OURS, *against), pairs, seconds, advance)
 
 
 def _steps(
@@ -176,9 +174,10 @@ def _steps(
                     turns[phase][side].append(sides[side].ask(phase, length[phase]))
                     sides[side].ask("rest")
             for side in order:
-                for phase in PHASES:
-                    turns[phase][side][-1] = _with_input(turns[phase][side][-1], sides[side], phase, length[phase])
-                sides[side].ask("rest")
+                if side == OURS or pair == pairs - 1:  # it leaves a loader less far ahead than a turn does
+                    for phase in PHASES:
+                        turns[phase][side][-1] = _with_input(turns[phase][side][-1], sides[side], phase, length[phase])
+                    sides[side].ask("rest")
                 advance(f"{name}: {side}")
     return [
         Result(

@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from vitrepro.arrays import Ints
 from vitrepro.bench import counterparts
 from vitrepro.bench.results import Phase, Turn
 from vitrepro.bench.setup import SEED, Memory, Setup, random_images, settle, wait_for
+from vitrepro.bench.supply import Batches, Supply
 from vitrepro.bench.workloads import RATE
 from vitrepro.catalog import DATASETS
 from vitrepro.distributed import autocast
 from vitrepro.recipe import EVALUATION_BATCH, Recipe, ResNetSpec
 
 LOG_STEPS = 50  # between the losses that timm's script reads
-PREFETCHED = 2  # batches that each worker keeps ready; torch's default
-
-Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class Images:
@@ -69,36 +67,39 @@ class Rival:
         model = counterparts.build(recipe, opponent).to(setup.device)
         self.parameters = sum(p.numel() for p in model.parameters())
         make = {"timm": _timm, "plain": _plain}[opponent]
-        self.model, self.loaders, self.step = make(self, model)
+        self.model, loaders, self.step = make(self, model)
+        sizes: dict[Phase, int] = {"training": self.micro, "evaluation": EVALUATION_BATCH}
+        self.supplies: dict[Phase, Supply] = {
+            phase: Supply(loaders[phase], self.data[phase], size, setup.workers) for phase, size in sizes.items()
+        }
 
     def training(self, steps: int) -> Turn:
-        """Optimiser steps; as many as the workers hold ready are made before the clock starts."""
-        lead = math.ceil(self._ready / self.parts)
-        batches = self._batches("training", (lead + steps) * self.parts)
+        """Optimiser steps, once the loader is as far ahead as they let it be."""
+        supply = self.supplies["training"]
         self.model.train()
-        for i in range(lead):
-            self.step(batches, i)
-        wait_for(self.device)
-        self.memory.restart()
-        began = time.perf_counter()
-        for i in range(steps):
-            self.step(batches, i)
-        wait_for(self.device)
-        seconds = time.perf_counter() - began
-        _drain(batches)
+        with supply.flowing((supply.ahead + steps) * self.parts, in_steps=True) as batches:
+            for i in range(supply.lead(self.parts)):
+                self.step(batches, i)
+            wait_for(self.device)
+            self.memory.restart()
+            began = time.perf_counter()
+            for i in range(steps):
+                self.step(batches, i)
+            wait_for(self.device)
+            seconds = time.perf_counter() - began
         return Turn(steps * self.recipe.train.batch_size, seconds, self.memory.bytes())
 
     def evaluation(self, number: int) -> Turn:
         """Batches classified and counted, as above."""
-        batches = self._batches("evaluation", self._ready + number)
+        supply = self.supplies["evaluation"]
         self.model.eval()
-        self._count(batches, self._ready)
-        wait_for(self.device)
-        self.memory.restart()
-        began = time.perf_counter()
-        self._count(batches, number)
-        seconds = time.perf_counter() - began
-        _drain(batches)
+        with supply.flowing(supply.ahead + number, in_steps=True) as batches:
+            self._count(batches, supply.lead(1))
+            wait_for(self.device)
+            self.memory.restart()
+            began = time.perf_counter()
+            self._count(batches, number)
+            seconds = time.perf_counter() - began
         return Turn(number * EVALUATION_BATCH, seconds, self.memory.bytes())
 
     @torch.inference_mode()
@@ -113,47 +114,32 @@ class Rival:
 
     def whole_run(self) -> None:
         """The steps of the recipe and its test split, once; the workers' start is part of it."""
-        self.data["training"].length = self.recipe.steps * self.recipe.train.batch_size
-        self.data["evaluation"].length = self.recipe.test_size
         self.model.train()
-        batches = iter(self.loaders["training"])
+        batches = self.supplies["training"].epoch(self.recipe.steps * self.recipe.train.batch_size)
         for i in range(self.recipe.steps):
             self.step(batches, i)
-        _drain(batches)
         self.model.eval()
-        batches = iter(self.loaders["evaluation"])
+        batches = self.supplies["evaluation"].epoch(self.recipe.test_size)
         self._count(batches, math.ceil(self.recipe.test_size / EVALUATION_BATCH))
-        _drain(batches)
 
     def input_alone(self, phase: Phase, number: int) -> float:
         """Seconds a batch takes to get and augment with nothing else to do, all workers at it."""
-        number *= self.parts if phase == "training" else 1
-        batches = self._batches(phase, self._ready + number)
-        for _ in range(self._ready):
-            next(batches)
-        wait_for(self.device)
-        began = time.perf_counter()
-        for _ in range(number):
-            next(batches)
-        wait_for(self.device)
-        seconds = time.perf_counter() - began
-        _drain(batches)
-        return seconds / number * (self.parts if phase == "training" else 1)
+        supply, parts = self.supplies[phase], self.parts if phase == "training" else 1
+        with supply.flowing(supply.ahead + number * parts, in_steps=False) as batches:
+            for _ in range(supply.ahead):
+                next(batches)
+            wait_for(self.device)
+            began = time.perf_counter()
+            for _ in range(number * parts):
+                next(batches)
+            wait_for(self.device)
+            seconds = time.perf_counter() - began
+        return seconds / number
 
     def rest(self) -> None:
         """Leave the GPU's memory to the others."""
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
-
-    @property
-    def _ready(self) -> int:
-        return PREFETCHED * self.setup.workers
-
-    def _batches(self, phase: Phase, number: int) -> Batches:
-        """An epoch of that many batches, and of those that the workers are ahead by when the last of them is used."""
-        size = self.micro if phase == "training" else EVALUATION_BATCH
-        self.data[phase].length = (number + self._ready) * size
-        return iter(self.loaders[phase])
 
 
 class Runs:
@@ -169,14 +155,8 @@ class Runs:
         for _ in range(number):
             rival = Rival(self.setup, self.opponent)
             rival.whole_run()
-            rival.loaders.clear()  # which ends their workers; left to the garbage collector, each is waited for
+            rival.supplies.clear()  # which ends their workers; left to the garbage collector, each is waited for
         return time.perf_counter() - began
-
-
-def _drain(batches: Batches) -> None:
-    """Take what the workers are ahead by, so that they rest while another side has its turn."""
-    for _ in batches:
-        pass
 
 
 Made = tuple[nn.Module, dict[Phase, Any], Callable[[Batches, int], None]]

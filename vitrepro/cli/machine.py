@@ -85,7 +85,9 @@ def bench(
     devices: DevicesOption = "auto",
     precision: PrecisionOption = "auto",
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images a step, instead of the recipe's.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a document as well.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write a document, workload by workload.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     claims_dir: ClaimsOption = None,
     as_json: JsonOption = False,
@@ -96,6 +98,7 @@ def bench(
     """
     from vitrepro import launch
     from vitrepro.bench import pairs as turns
+    from vitrepro.bench.results import Result
     from vitrepro.bench.workloads import changed, chosen, suited
     from vitrepro.recipe import Precision
     from vitrepro.report import benched, terminal
@@ -114,10 +117,22 @@ def bench(
     timed = {name: changed(name, w, precision=precision, batch_size=batch) for name, w in picked.items()}
     turns.check(timed, rivals)
     machine = turns.machine(used)
+    results: list[Result] = []
+
+    def write() -> None:
+        if out is None:
+            return
+        text = benched.document(
+            results, machine, command=shlex.join(["vitrepro", *sys.argv[1:]]), pairs=pairs, seconds=seconds
+        )
+        with explain(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(out, text.encode())
+
     try:
         work = turns.work(timed, rivals, pairs)
         with StepProgress("benchmark", work, terminal.console(stderr=True), quiet) as progress:
-            results = turns.measure(
+            for found in turns.measure(
                 timed,
                 rivals,
                 devices=used,
@@ -127,18 +142,15 @@ def bench(
                 cache_dir=find_places(DEFAULT_STORE, None).cache_dir,
                 slots_named=devices.startswith("cpu:"),
                 advance=lambda note: progress.advance(1, note),
-            )
+            ):
+                results += found
+                write()
     except (KeyboardInterrupt, launch.Interrupted) as stopped:
         number = stopped.number if isinstance(stopped, launch.Interrupted) else 2
-        typer.echo("Interrupted; nothing was stored.", err=True)
+        done = len({r.workload for r in results})
+        kept = f"{out} has {done} of {len(timed)} workloads." if out and done else "Nothing was stored."
+        typer.echo(f"Interrupted. {kept}", err=True)
         raise typer.Exit(128 + number) from None
-    if out is not None:
-        text = benched.document(
-            results, machine, command=shlex.join(["vitrepro", *sys.argv[1:]]), pairs=pairs, seconds=seconds
-        )
-        with explain(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(out, text.encode())
     if as_json:
         print_json(**benched.as_json(results, machine, pairs=pairs, seconds=seconds))
         return

@@ -33,15 +33,16 @@ then weighs on both.
 numbers that are not finite included, no checkpoint written, in a process that starts with the settings of the memory \
 allocator that runs have.{compiled}{sides}
 
-**Loaders** have {workers} and are as far ahead when the clock starts as when it stops: the first batches of a turn \
-are not timed, and batches that are ready at its end are thrown away.
+**Loaders** have {workers}. They are stopped in the middle of their work while another side has its turn, and are as \
+far ahead when the clock starts as when it stops: the first turn begins with as many steps, not timed, as they can be \
+ahead, and each with two.
 
 **Model FLOP/s** counts two operations for a multiply-accumulate of the matrix products and convolutions, and three \
 forward passes for a training step. **Of the product rate** is that over the rate of a product of two square \
 matrices of {product} rows, the best seen, in the same precision with all threads (model FLOPs utilisation); in \
 brackets what was carried out, where that is less: our ViT leaves out what no logit depends on. **Memory** is the most \
 in use during a turn: {memory}. **Input** is the time in which as many batches are got and augmented with nothing else \
-to do, over the time of the turn."""
+to do, over the time of the turn; of loaders it is measured once, after their last turn."""
 
 _TIMM = """
 
