@@ -31,7 +31,7 @@ from vitrepro.bench.rivals import Rival
 from vitrepro.bench.setup import EVALUATION_BATCH, Memory, Setup, random_images
 from vitrepro.bench.supply import CAN_STOP, EPOCH, Supply
 from vitrepro.bench.workloads import RATE, Workload, changed, chosen, suited, table, timed
-from vitrepro.cli import app
+from vitrepro.cli import app, machine
 from vitrepro.data.augment import normalize
 from vitrepro.errors import RunError, UsageError
 from vitrepro.models.build import build
@@ -247,16 +247,16 @@ def test_the_table_has_a_line_for_each_side():
 
 
 def test_the_document_says_on_what_it_was_made_and_how():
-    machine = pairs.machine(("cpu", "cpu"))
+    facts = pairs.machine(("cpu", "cpu"))
     text = benched.document(
-        [found(timm=Side((Turn(100, 2.0),) * 3))], machine, command="vitrepro bench a", pairs=3, seconds=8
+        [found(timm=Side((Turn(100, 2.0),) * 3))], facts, command="vitrepro bench a", pairs=3, seconds=8
     )
     assert "Made by `vitrepro bench a` on 20" in text
     assert "the median of 3 pairs of turns" in text
-    assert f"| device name | {machine['device_name']} |" in text
+    assert f"| device name | {facts['device_name']} |" in text
     for package in ("torch", "timm"):
-        assert f"{package} {machine['packages'][package]}" in text
-    assert f"| threads | {machine['threads']} |" in text
+        assert f"{package} {facts['packages'][package]}" in text
+    assert f"| threads | {facts['threads']} |" in text
     assert "random pixels, made in memory" in text
     assert "A tiny model: 1,234 parameters, batches of 32, 8 pixels a side, fp32." in text
     assert "The product rate is 1 TFLOP/s." in text
@@ -265,8 +265,34 @@ def test_the_document_says_on_what_it_was_made_and_how():
     assert "Compiled" not in text
     compiled = dataclasses.replace(found(), compiled=True)
     assert "Compiled, as a run of the recipe's length would be: a." in benched.document(
-        [compiled], machine, command="", pairs=1, seconds=1
+        [compiled], facts, command="", pairs=1, seconds=1
     )
+
+
+def test_the_document_tells_the_command_without_where_its_answer_went():
+    asked = "bench a --json -o /x/y.md --against timm --out=/z -q --out /x --quiet --pairs 3"
+    assert machine._what_was_asked(asked.split()) == ["bench", "a", "--against", "timm", "--pairs", "3"]
+
+
+def test_what_is_not_known_of_a_machine_has_no_line_in_the_document():
+    facts = pairs.machine(("cpu",)) | {"git_revision": None}
+    text = benched.document([found()], facts, command="", pairs=1, seconds=1)
+    assert "git revision" not in text
+    assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("data", "images"),
+    [
+        ("digits", 1024),  # 797 test images
+        ("cifar10", 10_240),  # 10,000
+        ("imagenette", 4096),  # 3,925
+        ("pets", 256 * (400_000_000 // (256 * 384 * 384 * 3))),  # all of 3,669 would be 1.6 GB
+    ],
+)
+def test_there_are_as_many_images_as_a_test_split_has(data: str, images: int):
+    shown, labels = random_images(recipe({"image_size": 32}, data={"name": data}))
+    assert len(shown) == len(labels) == images
 
 
 def test_json_is_one_document_and_the_file_is_written_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -637,11 +663,11 @@ def test_only_our_processes_start_with_our_allocator(monkeypatch: pytest.MonkeyP
 
 
 def test_a_side_that_is_killed_is_named():
-    with Child("one process", 1) as side:
+    with Child("vitrepro", setup(recipe())) as side:
         assert side.process.pid is not None
         os.kill(side.process.pid, signal.SIGKILL)
-        with pytest.raises(RunError, match=r"the process of one process was killed by SIGKILL \(out of memory\?\)"):
-            side.ask("whole_runs", [])
+        with pytest.raises(RunError, match=r"the process of vitrepro was killed by SIGKILL \(out of memory\?\)"):
+            side.ask("training", 1)
 
 
 # --- from end to end
@@ -743,7 +769,7 @@ def test_whole_runs_are_packed_and_done_one_after_another(tmp_path: Path):
     assert len(told) == pairs.work({"p": workload}, ("timm", "plain"), 1)
     assert result.phase == "whole runs"
     assert all(result.ratio(other).median > 0 for other in ("one process", "timm", "plain"))
-    assert "each in a fresh process, on all slots at once" in benched.document(
+    assert "on all slots at once. Both start from a server" in benched.document(
         [result], pairs.machine(("cpu", "cpu")), command="", pairs=1, seconds=1
     )
 

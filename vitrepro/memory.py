@@ -10,7 +10,9 @@ N: patches, G: patches per side, T: tokens, D: width of a token, H: heads, M: wi
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -471,6 +473,40 @@ def machine_bytes(root: Path = Path("/")) -> int:
     except (OSError, ValueError):  # no such file, or "max"
         pass
     return min(limits, default=0)
+
+
+def restart_peak(device: str) -> None:
+    """Set the most memory that this process held back to what it holds now, where the system can."""
+    if kind_of(device) == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: str) -> int:
+    """The most memory that this process held since `restart_peak`: by tensors on a GPU, resident on a CPU."""
+    if kind_of(device) == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def give_back() -> None:
+    """Let the system have what is freed and still held: of the GPUs in use, and of the heap where the C library can."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _lines(path: Path) -> list[str]:

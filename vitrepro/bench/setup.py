@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import sys
+import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vitrepro import memory
 from vitrepro.arrays import Ints
 from vitrepro.catalog import DATASETS
 from vitrepro.recipe import EVALUATION_BATCH, Arithmetic, Recipe
 
 SEED = 0
-IMAGES_BYTES = 128_000_000  # of all images of a benchmark, or one batch if that is more
-MOST_IMAGES = 40  # batches of EVALUATION_BATCH
+IMAGES_BYTES = 400_000_000  # of all images of a benchmark at most, or one batch if that is more
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,13 @@ class Setup:
 
 
 def random_images(recipe: Recipe) -> tuple[NDArray[np.uint8], Ints]:
-    """Images of random pixels, uint8, (N, H, W, C), and random labels: the same for every side."""
+    """Images of random pixels, uint8, (N, H, W, C), and random labels: the same for every side.
+
+    As many as a test split of the data set, in whole batches: evaluating them is what a run does.
+    """
     info = DATASETS[recipe.data.name]
     batch_bytes = EVALUATION_BATCH * info.image_size**2 * info.channels
-    n = EVALUATION_BATCH * min(MOST_IMAGES, max(1, IMAGES_BYTES // batch_bytes))
+    n = EVALUATION_BATCH * max(1, min(math.ceil(info.test / EVALUATION_BATCH), IMAGES_BYTES // batch_bytes))
     random = np.random.default_rng(SEED)
     images = random.integers(0, 256, (n, info.image_size, info.image_size, info.channels), np.uint8)
     return images, random.integers(0, recipe.data.num_classes, n)
@@ -68,23 +68,10 @@ class Memory:
         if device.startswith("cuda"):
             torch.zeros(1, device=device)  # there are no statistics before the first tensor
         self.restart()
-        self.before = 0 if device.startswith("cuda") else self._peak()
+        self.before = 0 if device.startswith("cuda") else memory.peak_bytes(device)
 
     def restart(self) -> None:
-        if self.device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")  # Linux sets the peak back to what is in use now
+        memory.restart_peak(self.device)
 
     def bytes(self) -> int:
-        if self.device.startswith("cuda"):
-            return torch.cuda.max_memory_allocated(self.device)
-        return max(0, self._peak() - self.before)
-
-    def _peak(self) -> int:
-        with contextlib.suppress(OSError):
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return 1024 * int(line.split()[1])
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return max(0, memory.peak_bytes(self.device) - self.before)

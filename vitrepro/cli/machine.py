@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -118,13 +119,12 @@ def bench(
     turns.check(timed, rivals)
     machine = turns.machine(used)
     results: list[Result] = []
+    command = shlex.join(["vitrepro", *_what_was_asked(sys.argv[1:])])
 
     def write() -> None:
         if out is None:
             return
-        text = benched.document(
-            results, machine, command=shlex.join(["vitrepro", *sys.argv[1:]]), pairs=pairs, seconds=seconds
-        )
+        text = benched.document(results, machine, command=command, pairs=pairs, seconds=seconds)
         with explain(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out, text.encode())
@@ -155,6 +155,18 @@ def bench(
         print_json(**benched.as_json(results, machine, pairs=pairs, seconds=seconds))
         return
     benched.print_results(terminal.console(), results, machine, pairs)
+
+
+def _what_was_asked(words: Sequence[str]) -> list[str]:
+    """Of a command line, without where and in which form its answer goes."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ("-o", "--out"):
+            next(rest, None)
+        elif word not in ("--json", "-q", "--quiet") and not word.startswith(("--out=", "-o")):
+            kept.append(word)
+    return kept
 
 
 @app.command()

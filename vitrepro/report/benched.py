@@ -56,7 +56,8 @@ every step, as tutorials write it."""
 _PROCESS = """
 
 **one process** does the same whole runs one after another with all threads; `vitrepro` does them as `verify` would, \
-each in a fresh process, on all slots at once. Loading, starting, testing and storing are in the time. \
+on all slots at once. Both start from a server that has the libraries loaded; loading the data, starting processes, \
+testing and storing are in the time. \
 Others do a quarter as many runs of the recipe, one after another in one process with all threads, each with a model \
 and workers of its own, whose start is in the time."""
 
@@ -155,6 +156,8 @@ def document(results: Sequence[Result], machine: Mapping[str, Any], *, command: 
 def _machine_rows(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for name, value in machine.items():
+        if value is None:
+            continue
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
         found.append((name.replace("_", " "), plain(text)))
     return found
