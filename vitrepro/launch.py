@@ -1,9 +1,9 @@
 """Runs in processes of their own, on every slot at once.
 
-A slot is a CUDA device or a share of one, or a share of the CPU's cores. Each run gets a fresh process, so
-that a crash or a leak takes one run down and the others finish. Processes are forked from a server that has
-torch loaded already (or spawned where that is not possible), and end by themselves when the command that
-started them is gone, however it went.
+A slot is a CUDA device or a share of one, or a share of the CPU's cores. Each slot has a process, so that a crash
+takes one run down and the others finish. A process that has finished a run does the slot's next one; one that could
+not is replaced. Processes are forked from a server that has torch loaded already (or spawned where that is not
+possible), and end by themselves when the command that started them is gone, however it went.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def run_all(
             signal ends them at once.
     """
     context = _context()
-    waiting, active = list(tasks), dict[int, _Active]()
+    waiting, active, idle = list(tasks), dict[int, _Active](), dict[int, _Active]()
     with signals_noted() as received:
         try:
             while (waiting or active) and not received:
@@ -264,29 +264,32 @@ def run_all(
                         if not fits(task):
                             on_event(Event("skipped", task.run.id, message="does not fit the budget"))
                             continue
-                        active[number] = _Active.start(context, task, place)
+                        active[number] = _take(context, task, place, number, idle)
                         on_event(Event("started", task.run.id, number))
-                waiting[:0] = _listen(active, on_event, timeout=0.5)
+                waiting[:0] = _listen(active, idle, on_event, timeout=0.5)
+                if not waiting:  # what they hold is better with those that still work
+                    _dismiss(idle)
                 for worker in active.values():
                     if not worker.asked_to_stop and overdue(worker.task, worker.share, worker.seconds):
                         worker.ask_to_stop()
             if received:
-                _wind_down(active, on_event, received)
+                _wind_down(active, idle, on_event, received)
         finally:
             for worker in active.values():
                 worker.process.kill()
+            _dismiss(idle)
     if received:
         raise Interrupted(received[0])
 
 
 @dataclass
 class _Active:
-    """A process at work in a slot."""
+    """A run at work in a slot's process."""
 
     task: Task
     process: BaseProcess
-    messages: Connection
-    started: float
+    pipe: Connection  # tasks go down, messages come up
+    started: float = field(default_factory=time.monotonic)
     share: float = 0.0
     ended: Event | None = None
     silent: bool = False  # it has closed its end of the pipe
@@ -294,13 +297,15 @@ class _Active:
 
     @staticmethod
     def start(context: Any, task: Task, place: Slot) -> _Active:
-        placed = replace(task, device=place.device, threads=place.threads)
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(placed, theirs), name=f"vitrepro {task.run.name}")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,), name=f"vitrepro {task.run.name}")
         with _held_back():
             process.start()
         theirs.close()
-        return _Active(task, process, ours, time.monotonic())
+        worker = _Active(task, process, ours)
+        with contextlib.suppress(OSError):  # it is gone already; listening will tell
+            ours.send(_placed(task, place))
+        return worker
 
     @property
     def seconds(self) -> float:
@@ -313,13 +318,43 @@ class _Active:
                 os.kill(self.process.pid, signal.SIGTERM)
 
 
-def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeout: float) -> list[Task]:
-    """Pass messages on, and notice processes that ended, with or without a word; tasks to be started again."""
+def _placed(task: Task, place: Slot) -> Task:
+    return replace(task, device=place.device, threads=place.threads)
+
+
+def _take(context: Any, task: Task, place: Slot, number: int, idle: dict[int, _Active]) -> _Active:
+    """The task at work: in the process that did a run in the slot before, where there is one that it can follow in."""
+    before = idle.get(number)
+    if before is not None and _can_go_on(before, task):
+        with contextlib.suppress(OSError):  # it has died meanwhile
+            before.pipe.send(_placed(task, place))
+            return _Active(task, idle.pop(number).process, before.pipe)
+    _dismiss(idle, number)
+    return _Active.start(context, task, place)
+
+
+def _can_go_on(before: _Active, task: Task) -> bool:
+    """Not with a signal pending that was meant for its last run, nor where CUDA's libraries have settled otherwise."""
+    settled, wanted = (getattr(t.run.config, "train", None) for t in (before.task, task))
+    return not before.asked_to_stop and getattr(settled, "deterministic", 0) == getattr(wanted, "deterministic", 0)
+
+
+def _listen(
+    active: dict[int, _Active], idle: dict[int, _Active], on_event: Callable[[Event], None], timeout: float
+) -> list[Task]:
+    """Pass messages on, and notice runs that are done and processes that ended, with or without a word.
+
+    Args:
+        idle: where processes that have finished their run are put.
+
+    Returns:
+        tasks to be started again.
+    """
     again = []
     by_handle: dict[Any, int] = {}
     for number, worker in active.items():
         if not worker.silent:
-            by_handle[worker.messages] = number
+            by_handle[worker.pipe] = number
         by_handle[worker.process.sentinel] = number
     ready = wait(list(by_handle), timeout)
     for number in {by_handle[handle] for handle in ready}:
@@ -327,8 +362,8 @@ def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeo
         run_id = worker.task.run.id
         ended = not worker.process.is_alive()  # looked at before the pipe is emptied
         try:
-            while worker.messages.poll():
-                kind, message, detail = worker.messages.recv()
+            while worker.pipe.poll():
+                kind, message, detail = worker.pipe.recv()
                 if kind == "progress":
                     worker.share = detail["step"] / detail["steps"]
                     on_event(Event("progress", run_id, number, detail=detail))
@@ -336,9 +371,12 @@ def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeo
                     worker.ended = Event(kind, run_id, number, message)
         except (EOFError, OSError):
             worker.silent = True
-        if ended:
+        if worker.ended is not None and worker.ended.kind == "done" and not ended:
+            idle[number] = active.pop(number)
+            on_event(worker.ended)
+        elif ended:
             worker.process.join()
-            worker.messages.close()
+            worker.pipe.close()
             event = worker.ended or _silent_end(worker, number)
             del active[number]
             if event.kind == "failed":
@@ -348,6 +386,15 @@ def _listen(active: dict[int, _Active], on_event: Callable[[Event], None], timeo
                 again.append(replace(worker.task, fresh=False))
             on_event(event)
     return again
+
+
+def _dismiss(idle: dict[int, _Active], *numbers: int) -> None:
+    """End processes that have nothing to do, and so nothing to lose: those of some slots, or all."""
+    for number in numbers or tuple(idle):
+        if (worker := idle.pop(number, None)) is not None:
+            worker.process.kill()
+            worker.process.join()
+            worker.pipe.close()
 
 
 def _silent_end(worker: _Active, number: int) -> Event:
@@ -360,13 +407,15 @@ def _silent_end(worker: _Active, number: int) -> Event:
     return Event("failed", worker.task.run.id, number, f"its process {how}{hint}")
 
 
-def _wind_down(active: dict[int, _Active], on_event: Callable[[Event], None], received: list[int]) -> None:
+def _wind_down(
+    active: dict[int, _Active], idle: dict[int, _Active], on_event: Callable[[Event], None], received: list[int]
+) -> None:
     """Let every process finish its step and write a checkpoint; a second signal does not wait for that."""
     deadline = time.monotonic() + GRACE_SECONDS
     while active and len(received) < 2 and time.monotonic() < deadline:
         for worker in active.values():
             worker.ask_to_stop()  # again: a process that just starts is deaf to the first
-        _listen(active, on_event, timeout=0.2)
+        _listen(active, idle, on_event, timeout=0.2)
     for worker in active.values():
         worker.process.kill()
     for number, worker in list(active.items()):
@@ -400,20 +449,30 @@ def _context() -> Any:
     return context
 
 
-def _work(task: Task, messages: Connection) -> None:
-    """A run's process, from its first line to its exit."""
+def _work(pipe: Connection) -> None:
+    """A slot's process, from its first line to its exit: one run after another, as long as they are finished."""
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they were held back until here
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    from vitrepro.runner import clear
+
+    with contextlib.suppress(EOFError, OSError):  # there are no more
+        while _do(pipe.recv(), pipe, stop):
+            clear()
+    pipe.close()
+
+
+def _do(task: Task, pipe: Connection, stop: threading.Event) -> bool:
+    """Do a run and tell of it; whether it was finished, so that this process can be trusted with another."""
     from vitrepro.runner import SmallerBatch, execute
     from vitrepro.train import Stopped
 
     def say(kind: str, message: str = "", detail: dict[str, Any] | None = None) -> None:
         with contextlib.suppress(OSError):
-            messages.send((kind, message, detail or {}))
+            pipe.send((kind, message, detail or {}))
 
     try:
         execute(task, lambda row: say("progress", detail=row), stop.is_set)
@@ -431,7 +490,8 @@ def _work(task: Task, messages: Connection) -> None:
             say("failed", f"{type(error).__name__}: {error}")
     else:
         say("done")
-    messages.close()
+        return True
+    return False
 
 
 def _end_with_parent() -> None:

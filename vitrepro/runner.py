@@ -1,12 +1,12 @@
-"""Do one run: load its images, train, evaluate, store. Executed in a process of its own by `launch`."""
+"""Do one run: load its images, train, evaluate, store. `launch` executes it, in a process that may have done others."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,6 +115,14 @@ def execute(task: Task, report: Report, should_stop: Callable[[], bool]) -> None
             wall_seconds=time.monotonic() - began,
         )
         from_first(lambda: store.finish(record, predictions))
+
+
+def clear() -> None:
+    """Leave nothing of a finished run to the next one of this process but what the libraries have loaded."""
+    if torch.cuda.is_initialized():
+        torch.compiler.reset()  # a model compiled for another run
+    gc.collect()
+    memory.give_back()
 
 
 def _nothing_to_do(task: Task, held: contextlib.ExitStack, should_stop: Callable[[], bool]) -> bool:
@@ -230,8 +238,7 @@ def _train_and_test(
     too_large = checkpoint.did_not_fit(folder)
     share = recipe.train.batch_size // processes
     micro_batch = memory.smaller_batch(share, too_large[-1]) if too_large else None
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
+    memory.restart_peak(device)
 
     total_steps = float(recipe.total_steps)
     counted = {
@@ -359,7 +366,7 @@ def _train_and_test(
         processes=processes,
         did_not_fit=too_large,
         choices=choices.told | _found(trained) | {"allocator": provenance.allocator()},
-        peak_memory_bytes=_peak_memory(device),
+        peak_memory_bytes=memory.peak_bytes(device),
         epochs=trained.epochs,
         kept_epoch=trained.kept_epoch,
         test_looks=1 + sum(point.test_n is not None for point in trained.epochs),
@@ -376,13 +383,6 @@ def _found(trained: Trained) -> dict[str, str]:
     if trained.not_recorded is not None:
         found["launches"] = f"each kernel by itself, since recording failed: {trained.not_recorded}"
     return found
-
-
-def _peak_memory(device: str) -> int:
-    """Bytes: allocated on the device by this process, or resident on a CPU."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class OutOfMemory(RunError):

@@ -68,16 +68,19 @@ def end(worker: Any) -> str:
     """The last word of a run's process, once it has ended."""
     kind = message = ""
     with contextlib.suppress(EOFError, ConnectionResetError):
-        while True:
-            kind, message, _ = worker.messages.recv()
-    worker.process.join()
-    worker.messages.close()
+        while kind != "done":
+            kind, message, _ = worker.pipe.recv()
+    if kind == "done":
+        launch._dismiss({0: worker})
+    else:
+        worker.process.join()
+        worker.pipe.close()
     return f"{kind}: {message}" if message else kind
 
 
 def stop_at(worker: Any, step: int) -> None:
     """Send SIGTERM once the run has taken so many steps."""
-    while worker.messages.recv()[2]["step"] < step:
+    while worker.pipe.recv()[2]["step"] < step:
         pass
     worker.ask_to_stop()
 
@@ -130,7 +133,7 @@ def killed_in_a_write(worker: Any, run: Path, writes: int) -> bool:
         seen |= set(run.glob(".checkpoint-*.tmp")) - before
     worker.process.kill()
     worker.process.join()
-    worker.messages.close()
+    worker.pipe.close()
     return any(run.glob(".checkpoint-*.tmp"))
 
 

@@ -26,11 +26,10 @@ SIDES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "vitrepro": ("vitrepro.bench.ours", "Ours", ()),
     "timm": ("vitrepro.bench.rivals", "Rival", ("timm",)),
     "plain": ("vitrepro.bench.rivals", "Rival", ("plain",)),
-    "one process": ("vitrepro.bench.packing", "OneProcess", ()),
     "timm, whole runs": ("vitrepro.bench.rivals", "Runs", ("timm",)),
     "plain, whole runs": ("vitrepro.bench.rivals", "Runs", ("plain",)),
 }
-OURS = ("vitrepro", "one process")  # sides that are started as runs are
+OURS = "vitrepro"  # the side that is started as runs are
 
 
 class Child:
@@ -44,7 +43,7 @@ class Child:
         context = multiprocessing.get_context("spawn")
         self.ours, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(name, setup, theirs), name=f"vitrepro bench {name}")
-        with _environment(ours=name in OURS):
+        with _environment(ours=name == OURS):
             self.process.start()
         theirs.close()
         self.built = False

@@ -1,6 +1,6 @@
 """Whole small runs: packed over all slots as `verify` does it, against one process with all threads.
 
-Both of these sides execute the same tasks by the same function, `runner.execute`. Others do fewer runs of the same
+Both of these sides execute the same tasks by the same function, `launch.run_all`. Others do fewer runs of the same
 recipe one after another in one process, with all threads and their loaders' workers.
 """
 
@@ -11,7 +11,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from vitrepro import launch, provenance, session
@@ -24,25 +23,11 @@ from vitrepro.errors import RunError, UsageError
 from vitrepro.models.build import build
 from vitrepro.plan import Run
 from vitrepro.recipe import Arithmetic, Recipe
-from vitrepro.runner import Task, execute
+from vitrepro.runner import Task
 from vitrepro.store import Store
 
 OURS, ONE_PROCESS = "vitrepro", "one process"
 RUNS_FOR_ONE = 4  # of ours for each of others', whose turns would take minutes; what counts is images a second
-
-
-class OneProcess:
-    """The side that does one run after another, with all threads."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-
-    def whole_runs(self, tasks: Sequence[Task]) -> float:
-        """Seconds for all of them."""
-        began = time.perf_counter()
-        for task in tasks:
-            execute(replace(task, threads=self.threads), lambda _: None, lambda: False)
-        return time.perf_counter() - began
 
 
 def measure(
@@ -80,9 +65,9 @@ def measure(
     setup = Setup(recipe, devices[0], precision, provenance.cores(), workers)
     parameters = _parameters(recipe)
     launch.warm_up()
+    one_process = launch.slots(devices[:1], 1)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vitrepro-bench-")))
-        one = stack.enter_context(Child(ONE_PROCESS, setup.threads))
         rivals = {side: stack.enter_context(Child(f"{side}, whole runs", setup)) for side in against}
         for side, child in rivals.items():
             if (theirs := child.ask("parameters")) != parameters:
@@ -96,11 +81,11 @@ def measure(
             store.prepare()
             tasks = [_task(run, store, data, devices[0]) for run in runs]
             if side == ONE_PROCESS:
-                return Turn(len(runs) * images, one.ask("whole_runs", tasks))
+                return Turn(len(runs) * images, _done(tasks, one_process))
             groups = session.arrange(runs, store, request)
             if len(groups) > 1 or len(groups[0].places) < 2:
                 raise UsageError(f"{name}: there is one slot only, nothing to pack")
-            return Turn(len(runs) * images, _packed(tasks, groups[0].places))
+            return Turn(len(runs) * images, _done(tasks, groups[0].places))
 
         turns: dict[str, list[Turn]] = {side: [] for side in (OURS, ONE_PROCESS, *against)}
         for pair in range(pairs + 1):
@@ -125,7 +110,7 @@ def _task(run: Run, store: Store, data: Prepared, device: str) -> Task:
     return Task(run=run, store=store, data=data, device=device, threads=1, claims={})
 
 
-def _packed(tasks: Sequence[Task], places: Sequence[launch.Slot]) -> float:
+def _done(tasks: Sequence[Task], places: Sequence[launch.Slot]) -> float:
     failed: list[str] = []
 
     def note(event: launch.Event) -> None:
