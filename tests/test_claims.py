@@ -155,7 +155,7 @@ def written(folder: Path, files: dict[str, str | None]) -> Path:
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A few claims in the place of those that come with vitrepro."""
     folder = written(tmp_path / "claims", dict(BUILTIN))
-    monkeypatch.setattr(claims, "builtin_dir", lambda: folder)
+    monkeypatch.setattr("vitrepro.claims.files.builtin_dir", lambda: folder)
     return folder
 
 
@@ -875,8 +875,8 @@ def test_a_package_that_fails_is_a_line_on_stderr_and_the_list_is_whole(
 ) -> None:
     site = install("bad", "print('to stdout')\nraise RuntimeError('broken on import')")
     code = (
-        "from pathlib import Path; from vitrepro import claims\n"
-        f"claims.builtin_dir = lambda: Path({str(shipped)!r})\n"
+        "from pathlib import Path; from vitrepro.claims import files\n"
+        f"files.builtin_dir = lambda: Path({str(shipped)!r})\n"
         "from vitrepro.cli import run; run()\n"
     )
     path = os.pathsep.join([str(site), str(ROOT), os.environ.get("PYTHONPATH", "")])

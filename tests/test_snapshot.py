@@ -12,7 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 from vitrepro import claims, snapshot, yamlfile
-from vitrepro.claims import Registry
+from vitrepro.claims import Registry, collect
+from vitrepro.claims.files import _kept, _restored
+from vitrepro.recipe import Recipe
 from vitrepro.spec import TrainExperiment, ValueExpect
 
 EXPERIMENT = """\
@@ -46,7 +48,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "experiments").mkdir(parents=True)
     (folder / "value.yaml").write_text(CLAIM)
     (folder / "experiments" / "models.yaml").write_text(EXPERIMENT)
-    monkeypatch.setattr(claims, "builtin_dir", lambda: folder)
+    monkeypatch.setattr("vitrepro.claims.files.builtin_dir", lambda: folder)
     monkeypatch.setenv("VITREPRO_CACHE", str(tmp_path / "cache"))
     return folder
 
@@ -65,8 +67,8 @@ def loaded_without_reading(monkeypatch: pytest.MonkeyPatch) -> Registry:
 
     with monkeypatch.context() as patch:
         patch.setattr(yamlfile, "decode", refused)
-        patch.setattr(claims, "_validate", refused)
-        patch.setattr(claims.Recipe, "model_validate", refused)
+        patch.setattr(collect, "validate", refused)
+        patch.setattr(Recipe, "model_validate", refused)
         registry = claims.load()
         for experiment in registry.experiments.values():
             if isinstance(experiment, TrainExperiment):
@@ -104,12 +106,12 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_every_built_in_object_is_rebuilt_as_it_was_validated() -> None:
-    found = claims._Collector(Registry({}, {}, {}, {}))
+    found = collect.Collector(Registry({}, {}, {}, {}))
     folder = claims.builtin_dir()
     for path in sorted(folder.rglob("*.yaml")):
         found.add(path, f"{folder.name}/{path.relative_to(folder)}")
     validated = found.registry()
-    rebuilt = claims._restored(json.loads(json.dumps(claims._kept(validated, folder))), folder)
+    rebuilt = _restored(json.loads(json.dumps(_kept(validated, folder))), folder)
     assert len(validated.claims) > 10
     for section in ("claims", "experiments", "groups", "papers"):
         before, after = dict(getattr(validated, section)), getattr(rebuilt, section)
@@ -196,12 +198,14 @@ def test_files_with_faults_are_read_every_time(shipped: Path) -> None:
     assert claims.load().problems == ()
 
 
-@pytest.mark.parametrize("module", ["spec.py", "recipe.py", "catalog.py", "yamlfile.py", "claims.py"])
+@pytest.mark.parametrize("module", ["spec.py", "recipe.py", "catalog.py", "yamlfile.py", "claims/collect.py"])
 def test_another_byte_in_the_program_counts_as_another_program(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = tmp_path / "vitrepro"
-    shutil.copytree(Path(snapshot.__file__).parent, copied, ignore=lambda _, names: {n for n in names if "." not in n})
+    shutil.copytree(
+        Path(snapshot.__file__).parent, copied, ignore=lambda _, names: {n for n in names if "." not in n} - {"claims"}
+    )
     monkeypatch.setattr(snapshot, "__file__", str(copied / "snapshot.py"))
     before = snapshot.key_of({"a.yaml": b"x"})
     assert snapshot.key_of({"a.yaml": b"x"}) == before

@@ -30,7 +30,9 @@ def key_of(files: Mapping[str, bytes]) -> str:
         files: by the name under which they are read.
     """
     digest = hashlib.sha256(f"{__version__} {VERSION} {sys.version}".encode())
-    modules = {p.name: p.read_bytes() for p in Path(__file__).parent.iterdir() if p.suffix in (".py", ".pyc")}
+    root = Path(__file__).parent
+    code = [p for folder in (root, root / "claims") for p in folder.iterdir() if p.suffix in (".py", ".pyc")]
+    modules = {p.relative_to(root).as_posix(): p.read_bytes() for p in code}
     for name, content in sorted({**modules, **files}.items()):
         digest.update(f"\0{name}\0{len(content)}\0".encode())
         digest.update(content)
