@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vitrepro import memory
 from vitrepro.errors import RunError
 from vitrepro.models.dropout import Dropout
 from vitrepro.models.vit import MATMUL_TOKENS, Attention, Block, PatchEmbed, ViT, fused_attention
@@ -48,6 +49,7 @@ class Engine:
         patches_as_product: as `PatchEmbed` has it.
         short_masks: dropout that draws 16 bits for an element.
         folded: batch norm is part of the convolutions in evaluation, where it is a fixed scale and shift.
+        eval_batch: images that are classified at once.
         channels_last: the layout in which convolutions are fast.
         fused_optimizer: one kernel for all parameters.
         graphs: forward and backward pass recorded as CUDA graphs, where one process has whole batches.
@@ -61,6 +63,7 @@ class Engine:
     patches_as_product: bool
     short_masks: bool
     folded: bool
+    eval_batch: int
     channels_last: bool
     fused_optimizer: bool
     graphs: bool
@@ -104,6 +107,10 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
     folded = fast and isinstance(model, ResNetSpec) and model.style == "bn"
     if folded:
         reasons["batch norm"] = "of the batch in training, folded into the convolutions in evaluation"
+    in_caches = fast and kind == "cpu" and not attends_across_batch(model)
+    eval_batch = memory.fits_in_caches(recipe, precision) if in_caches else recipe.eval_batch
+    if eval_batch < recipe.eval_batch:
+        reasons["evaluation"] = f"{eval_batch} images at a time, whose tensors stay in a CPU's caches"
     scaled = precision == "fp16"  # fused SGD leaves its momentum unwritten where the scaler skips the first step
     graphs = fast and kind == "cuda" and isinstance(model, ViTSpec | ResNetSpec)
     may_compile = fast and kind == "cuda" and not deterministic
@@ -136,6 +143,7 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
         patches_as_product=as_product,
         short_masks=fast and kind == "cpu",
         folded=folded,
+        eval_batch=eval_batch,
         channels_last=fast,
         fused_optimizer=fast and not scaled,
         graphs=graphs,

@@ -313,7 +313,7 @@ def _train_and_test(
             image_size=recipe.image_size,
             device=device,
             precision=precision,
-            batch_size=recipe.eval_batch,
+            batch_size=choices.eval_batch,
         )
 
     grid, final = _Grid(), recipe

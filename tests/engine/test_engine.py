@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from vitrepro import distributed, engine, train
+from vitrepro.bench.workloads import table
 from vitrepro.cli import app
 from vitrepro.engine import choose, compilation_pays, configure, for_evaluation, settle
 from vitrepro.errors import RunError
@@ -225,6 +226,33 @@ def test_folded_batch_norm_gives_the_same_logits_and_leaves_the_model_alone(bloc
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-4, atol=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("workload", "precision", "together"),
+    [
+        ("digits-packing", "bf16", 256),  # 17 tokens of 256 numbers: 8.7 KB an image
+        ("vit-d6-w192-p4-32", "bf16", 128),  # 65 of 768: 100 KB, of 13.6 MB
+        ("vit-d6-w192-p4-32", "fp32", 64),
+        ("resnet18-32", "bf16", 64),  # 64 channels of 32 x 32: 131 KB
+        ("vit-d4-w256-p16-224", "bf16", 32),  # 197 of 1024: 403 KB
+        ("vit-l16-384", "bf16", 8),  # never fewer
+    ],
+)
+def test_a_cpu_classifies_as_many_images_at_once_as_its_caches_hold(
+    workload: str, precision: Any, together: int
+) -> None:
+    of = table()[workload].recipe
+    chosen = choose(of, "cpu", precision)
+    assert chosen.eval_batch == together
+    assert chosen.told.get("evaluation", "256").split()[0] == str(together)
+    plain = of.model_copy(update={"train": of.train.model_copy(update={"engine": "plain"})})
+    assert choose(of, "cuda:0", precision).eval_batch == choose(plain, "cpu", precision).eval_batch == 256
+
+
+def test_where_predictions_depend_on_the_batch_its_size_is_that_of_the_training() -> None:
+    of = recipe(VIT | {"attention": "batch", "pool": "gap", "embed_dim": 1024}, batch_size=512)
+    assert choose(of, "cpu", "fp32").eval_batch == 512
 
 
 def test_only_batch_norm_is_folded_and_only_by_the_fast_engine() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from vitrepro import checkpoint, runner
+from vitrepro import checkpoint, memory, runner
 from vitrepro.data.augment import normalize
 from vitrepro.data.prepare import Prepared, prepare
 from vitrepro.errors import DataMissing, RunError
@@ -455,6 +455,26 @@ def test_batch_norm_is_not_given_smaller_batches_behind_the_back_of_the_recipe(
     with pytest.raises(OutOfMemory, match=r"--set train\.micro_batch=8, a deviation") as raised:
         execute(task(tmp_path, digits, recipe(resnet)), lambda _: None, lambda: False)
     assert not isinstance(raised.value, SmallerBatch)
+
+
+def test_images_are_classified_in_batches_that_the_engine_chose(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    answer = runner.accuracy.answers
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        sizes.append(options["batch_size"])
+        return answer(*arguments, **options)
+
+    monkeypatch.setattr(runner.accuracy, "answers", watched)
+    outcomes = []
+    for cache in (memory.CACHE_BYTES, 1):
+        monkeypatch.setattr(memory, "CACHE_BYTES", cache)
+        of = task(tmp_path / str(cache), digits, recipe(VIT))
+        outcomes.append((done(of).correct, of.store.predictions(of.run.id).predicted.tolist()))
+    assert sizes == [256, 256, 8, 8]  # the dev and the test split
+    assert outcomes[0] == outcomes[1]
 
 
 # --- attention across the batch

@@ -111,7 +111,7 @@ class Ours:
                 image_size=self.recipe.image_size,
                 device=self.device,
                 precision=self.setup.precision,
-                batch_size=self.recipe.eval_batch,
+                batch_size=self.engine.eval_batch,
             )
 
     def input_alone(self, phase: Phase, number: int) -> float:
@@ -141,7 +141,8 @@ class Ours:
     def _evaluation_input(self, number: int) -> None:
         for i in range(number):
             start = i * self.recipe.eval_batch % len(self.images)
-            normalize(self.images[start : start + self.recipe.eval_batch], self.recipe.augment, self.recipe.image_size)
+            for batch in self.images[start : start + self.recipe.eval_batch].split(self.engine.eval_batch):
+                normalize(batch, self.recipe.augment, self.recipe.image_size)
 
     def product_rate(self, size: int | None = None, repeats: int = 5) -> float:
         """Operations per second of a square matrix product with all threads, the best of a few."""
