@@ -501,6 +501,20 @@ def test_ours_is_compiled_where_a_run_of_the_recipes_length_would_be(monkeypatch
     assert [call.__self__ for call in made] == [block for block in blocks for _ in ("forward", "of_first_token")]
 
 
+def test_memory_that_recorded_passes_hold_is_part_of_every_turn(monkeypatch: pytest.MonkeyPatch):
+    """The allocator counts it while they are recorded, and no more when they are replayed."""
+    side = Ours(setup(recipe(steps=1000)))
+    monkeypatch.setattr(type(side.passes), "recorded", property(lambda _: True))
+    monkeypatch.setattr(type(side.passes), "compile", lambda _: None)
+    peaks = iter([900, 100, 110, 700, 120])  # while recorded, of two turns, while recorded anew, of a turn
+    monkeypatch.setattr(side.memory, "bytes", lambda: next(peaks))
+    assert [side.training(1).memory_bytes for _ in range(2)] == [900, 900]
+    side.engine = dataclasses.replace(side.engine, may_compile=True)
+    assert side.settle_on(10.0)
+    assert side.training(1).memory_bytes == 700
+    assert next(peaks, None) is None
+
+
 @pytest.mark.parametrize("opponent", counterparts.OPPONENTS)
 @pytest.mark.parametrize("more", [{}, {"optimizer": "sgd", "micro_batch": 4, "label_smoothing": 0.1}])
 def test_the_other_sides_train_on_as_many_images(opponent: str, more: dict[str, Any]):
@@ -647,6 +661,28 @@ def test_memory_is_the_peak_since_the_last_restart_beyond_what_was_there():
         assert 60 * 2**20 < memory.bytes() < 200 * 2**20
     memory.restart()
     assert memory.bytes() < 30 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")
+def test_memory_of_our_training_is_beyond_the_images_and_not_hidden_by_what_made_them():
+    """Activations of 32 images of 64 pixels: 15 MB for the widest of each of 8 layers; the images alone are 315 MB."""
+    wide = {"image_size": 64, "patch_size": 8, "embed_dim": 128, "mlp_dim": 1800, "depth": 8}
+    code = (
+        "from vitrepro.bench.ours import Ours; from vitrepro.bench.setup import Setup; import json, sys\n"
+        "from vitrepro.recipe import Recipe\n"
+        "of = Recipe.model_validate(json.loads(sys.argv[1]))\n"
+        "print(Ours(Setup(of, 'cpu', 'fp32', 1, 0)).training(1).memory_bytes)"
+    )
+    of = recipe(wide, data={"name": "imagenette"}, batch_size=32)
+    done = subprocess.run(
+        [sys.executable, "-c", code, of.model_dump_json()],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | dict(ALLOCATOR),
+    )
+    assert 150e6 < int(done.stdout) < 600e6
 
 
 def test_only_our_processes_start_with_our_allocator(monkeypatch: pytest.MonkeyPatch):

@@ -25,3 +25,20 @@ def test_every_group_and_claim_it_names_exists() -> None:
     for pattern in re.findall(r"vitrepro (?:verify|show|plan) ('?[a-z][^\s`|]*)", README):
         if not pattern.startswith("my-paper/"):
             claims.select(registry, [pattern.strip("'")])
+
+
+def test_how_much_faster_it_is_on_a_gpu_is_what_the_benchmark_measured() -> None:
+    document = (Path(__file__).parent.parent / "docs" / "performance" / "h200.md").read_text()
+    sections = {part.split("\n")[0]: part for part in document.split("\n## ")[1:]}
+
+    def against_timm(workload: str) -> str:
+        (line,) = [row for row in sections[workload].splitlines() if row.startswith("| training | timm |")]
+        return line.rstrip(" |").rpartition("|")[2].split()[0]
+
+    (told,) = re.findall(r"where ViT-B/16 and ViT-L/16 train ([\d.]+) times and ResNet-50 ([\d.]+) times", _flowing())
+    assert told == (against_timm("vit-b16-224"), against_timm("resnet50-224"))
+    assert told[0] == against_timm("vit-l16-384")
+
+
+def _flowing() -> str:
+    return " ".join(README.split())

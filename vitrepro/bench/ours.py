@@ -22,6 +22,7 @@ from vitrepro.measure import accuracy
 from vitrepro.memory import kind_of
 from vitrepro.models.build import build
 from vitrepro.passes import Passes
+from vitrepro.recipe import Recipe
 from vitrepro.runner import on_device
 from vitrepro.train import TIMED_STEPS, WARM_STEPS, train
 
@@ -39,10 +40,7 @@ class Ours:
         self.kind = kind_of(setup.device)
         self.engine = engine.choose(recipe, setup.device, setup.precision)
         engine.settle(self.engine, setup.precision)
-        images, labels = random_images(recipe)
-        split = Split(images, labels, np.arange(len(labels)), "", len(labels))
-        self.images = on_device(split, setup.device)
-        self.labels = torch.from_numpy(split.labels).to(setup.device)
+        self.images, self.labels = _on_device(recipe, setup.device)
         self.memory = Memory(setup.device)
         torch.manual_seed(SEED)
         model = build(
@@ -53,17 +51,24 @@ class Ours:
         smoothing = recipe.train.label_smoothing
         self.passes = Passes(self.model, device=self.device, precision=setup.precision, label_smoothing=smoothing)
         self.compiled = False
+        self.recorded_bytes = 0
 
     def training(self, steps: int) -> Turn:
         """Steps of `train.train`, in a run of its own that goes on with the same weights."""
-        self._train(LEAD_STEPS)
-        wait_for(self.device)
+        self._lead()
         self.memory.restart()
         began = time.perf_counter()
         self._train(steps)
         wait_for(self.device)
         seconds = time.perf_counter() - began
-        return Turn(steps * self.recipe.train.batch_size, seconds, self.memory.bytes())
+        return Turn(steps * self.recipe.train.batch_size, seconds, max(self.memory.bytes(), self.recorded_bytes))
+
+    def _lead(self) -> None:
+        """The steps before the clock starts; what is recorded meanwhile holds its memory ever after, uncounted."""
+        self._train(LEAD_STEPS)
+        wait_for(self.device)
+        if self.passes.recorded and not self.recorded_bytes:
+            self.recorded_bytes = self.memory.bytes()
 
     def _train(self, steps: int) -> None:
         with tempfile.TemporaryDirectory(prefix="vitrepro-bench-") as folder:
@@ -85,9 +90,11 @@ class Ours:
         """Compile the model if a run as long as the recipe's would; whether it is compiled now."""
         left = self.recipe.steps - WARM_STEPS - TIMED_STEPS
         if self.engine.may_compile and engine.compilation_pays(self.recipe.model, step_seconds, left):
+            self.recorded_bytes = 0
+            self.memory.restart()
             self.passes.compile()
             self.compiled = True
-            self._train(LEAD_STEPS)
+            self._lead()
         return self.compiled
 
     def evaluation(self, number: int) -> Turn:
@@ -153,3 +160,10 @@ class Ours:
         """Leave the GPU's memory to the others."""
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def _on_device(recipe: Recipe, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images, uint8, (N, C, H, W), and labels, as a run has those of a split."""
+    images, labels = random_images(recipe)
+    split = Split(images, labels, np.arange(len(labels)), "", len(labels))
+    return on_device(split, device), torch.from_numpy(split.labels).to(device)

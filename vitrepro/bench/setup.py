@@ -67,6 +67,7 @@ class Memory:
         self.device = device
         if device.startswith("cuda"):
             torch.zeros(1, device=device)  # there are no statistics before the first tensor
+        memory.give_back()  # what was freed and is still held would be counted as there before
         self.restart()
         self.before = 0 if device.startswith("cuda") else memory.peak_bytes(device)
 

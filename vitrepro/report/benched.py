@@ -142,7 +142,7 @@ def document(results: Sequence[Result], machine: Mapping[str, Any], *, command: 
         _METHOD.format(
             seconds=seconds,
             product=PRODUCT["cuda" if cuda else "cpu"],
-            workers=f"{machine['workers']} worker process{'es' if machine['workers'] > 1 else ''}, which persist,",
+            workers=f"{machine['workers']} worker process{'es' if machine['workers'] > 1 else ''}, which persist",
             memory="by tensors on the GPU"
             if cuda
             else "by the process beyond what it had before it made the model, the loaders' workers not counted",
