@@ -451,21 +451,21 @@ def _context() -> Any:
 
 def _work(pipe: Connection) -> None:
     """A slot's process, from its first line to its exit: one run after another, as long as they are finished."""
-    stop = threading.Event()
+    asked: list[int] = []  # an Event would lock itself up if a signal came while it is set for another
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent decides
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # they were held back until here
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from vitrepro.runner import clear
 
     with contextlib.suppress(EOFError, OSError):  # there are no more
-        while _do(pipe.recv(), pipe, stop):
+        while _do(pipe.recv(), pipe, lambda: bool(asked)):
             clear()
     pipe.close()
 
 
-def _do(task: Task, pipe: Connection, stop: threading.Event) -> bool:
+def _do(task: Task, pipe: Connection, should_stop: Callable[[], bool]) -> bool:
     """Do a run and tell of it; whether it was finished, so that this process can be trusted with another."""
     from vitrepro.runner import SmallerBatch, execute
     from vitrepro.train import Stopped
@@ -475,7 +475,7 @@ def _do(task: Task, pipe: Connection, stop: threading.Event) -> bool:
             pipe.send((kind, message, detail or {}))
 
     try:
-        execute(task, lambda row: say("progress", detail=row), stop.is_set)
+        execute(task, lambda row: say("progress", detail=row), should_stop)
     except Stopped:
         say("stopped")
     except SmallerBatch as error:  # a device that ran out of memory is not to be trusted by the same process

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +122,27 @@ def test_a_run_is_not_stopped_by_what_its_process_was_told_before(
     launch.run_all(tasks, ONE, watch := Watch(), overdue=lambda t, share, _: t.run.id == first and share == 1.0)
     assert watch.ends == ["done", "done"]
     assert len(set(watch.processes)) == 2
+
+
+def test_any_number_of_signals_at_once_stop_a_run_as_one_does(
+    digits: Prepared,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """A handler that takes a lock would wait for itself when the next signal comes in the middle of it."""
+    mine = of(tmp_path, digits, steps=2000)
+    sent: list[int] = []
+
+    def shower(event: Event) -> None:
+        if event.kind == "progress" and not sent:
+            (pid,) = sent[:] = at_work()
+            for _ in range(3000):
+                os.kill(pid, signal.SIGTERM)
+
+    began = time.monotonic()
+    launch.run_all([mine], ONE, watch := Watch(shower))
+    assert watch.ends == ["stopped"]
+    assert time.monotonic() - began < launch.GRACE_SECONDS / 3
+    assert mine.store.state(mine.run.id) == "interrupted"
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")
