@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vitrepro import launch, provenance, session
-from vitrepro.bench.child import Child
+from vitrepro.bench.child import OURS, Child
 from vitrepro.bench.results import Result, Side, Turn
 from vitrepro.bench.setup import Setup
 from vitrepro.bench.workloads import Workload
@@ -26,7 +26,7 @@ from vitrepro.recipe import Arithmetic, Recipe
 from vitrepro.runner import Task
 from vitrepro.store import Store
 
-OURS, ONE_PROCESS = "vitrepro", "one process"
+ONE_PROCESS = "one process"
 RUNS_FOR_ONE = 4  # of ours for each of others', whose turns would take minutes; what counts is images a second
 
 

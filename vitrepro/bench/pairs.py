@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitrepro import flops, provenance
 from vitrepro.bench import counterparts
-from vitrepro.bench.child import Child
+from vitrepro.bench.child import OURS, Child
 from vitrepro.bench.results import Phase, Result, Side, Turn
 from vitrepro.bench.workloads import Workload
 from vitrepro.errors import RunError, UsageError, did_you_mean
@@ -21,7 +21,6 @@ from vitrepro.recipe import Arithmetic, Recipe
 if TYPE_CHECKING:
     from vitrepro.bench.setup import Setup  # brings in torch
 
-OURS = "vitrepro"
 PHASES: tuple[Phase, ...] = ("training", "evaluation")
 LEAST = {"training": 4, "evaluation": 2}  # batches of a turn, however slow they are
 WARM_UP = {"training": 2, "evaluation": 1}

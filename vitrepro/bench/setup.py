@@ -23,7 +23,7 @@ class Setup:
     """What a side times, and on what.
 
     Attributes:
-        recipe: with its precision resolved.
+        precision: what the recipe's own stands for here.
         workers: processes of other people's data loaders.
     """
 
