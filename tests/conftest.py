@@ -25,7 +25,7 @@ factors:
   model:
     resnet: {model: {family: resnet, layers: [1, 1], block: basic, width: 8, stem: small}}
     vit: {model: {family: vit, patch_size: 4, embed_dim: 16, depth: 1, num_heads: 2, dropout: 0.1}}
-seeds: [0, 1]
+seeds: [0, 1, 2]
 """
 DIVERGING_EXPERIMENT = """
 id: diverging

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from vitrepro import claims, export
+from vitrepro.judge.finding import Outcome
+from vitrepro.judge.rejudge import rejudge
 from vitrepro.report import sensitive
-from vitrepro.report.judged import rejudge
 from vitrepro.report.markdown import write
+from vitrepro.report.words import reason
 from vitrepro.store import portable
-from vitrepro.verdict import Outcome
 
 ROOT = Path(__file__).parent.parent
 EVIDENCE = ROOT / "docs" / "evidence"
@@ -58,7 +59,7 @@ def test_every_verdict_comes_out_as_it_did(folder: Path) -> None:
     for j in judged:
         assert j.verdict is not None, (j.name, j.changes)
         assert (j.name, j.verdict.outcome.value) == (j.name, j.entry.outcome), j.changes
-        assert j.verdict.outcome is not Outcome.ERROR, j.verdict.reason
+        assert j.verdict.outcome is not Outcome.ERROR, reason(j.verdict)
 
 
 @each

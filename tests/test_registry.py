@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from vitrepro import claims, verdict
+from vitrepro import claims
 from vitrepro.claims import Registry
+from vitrepro.judge.printed import judge_literal
 from vitrepro.literal import evaluate
 from vitrepro.spec import Cell, Claim, LiteralExpect, Paper
 
@@ -212,7 +213,7 @@ def test_statements_agree_with_the_printed_numbers_or_not_as_recorded_here(regis
         entry = claim.scales.literal
         if entry and isinstance(entry.expect, LiteralExpect):
             checked = evaluate(entry.expect, registry.cells(claim))
-            found[claim.id] = verdict.judge_literal(claim, checked).outcome.value
+            found[claim.id] = judge_literal(claim, checked).outcome.value
     assert found == LITERAL
 
 

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from vitrepro.arrays import Bools
+from vitrepro.judge import rules
+from vitrepro.judge.arm import Arm
+from vitrepro.judge.finding import Finding, Region
+from vitrepro.judge.verdict import Verdict, judge
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Deviation, Environment, Measured, Predictions, Record, TrainResult
-from vitrepro.spec import Claim
-from vitrepro.verdict import Verdict, judge
+from vitrepro.spec import Cell, Claim, EquivalenceExpect, ValueCheck, ValueExpect
 
 CLASSES = 10
 HERE = Environment(
@@ -63,6 +66,7 @@ def trained(arm: str, rows: Bools, **change: Any) -> list[Measured]:
             "test_sha256": "e",
             "data_sha256": "d",
             "weights_sha256": f"{arm}/{seed}",
+            "initial_sha256": "released",  # fine-tuned, unless a test says otherwise
             "parameters": 10_000,
             "train_images": 1000,
             "steps": 100,
@@ -163,13 +167,12 @@ def judged(
     claim: Claim,
     arms: Mapping[str, Bools] | Sequence[Measured],
     deviations: Sequence[Deviation] = (),
-    moved: float = 0.0,
     **change: Any,
 ) -> Verdict:
     """The verdict on runs, or on arms' correctness, at scale `gpu`; registered are the seeds there are, up to three."""
     measured = runs(arms, **change) if isinstance(arms, Mapping) else arms
     registered = min(3, len({m.seed for m in measured}))
-    return judge(claim, "gpu", measured, registered_seeds=registered, deviations=deviations, moved=moved)
+    return judge(claim, "gpu", measured, registered_seeds=registered, deviations=deviations)
 
 
 RECIPE = {
@@ -183,3 +186,23 @@ def planned(seeds: int, *arms: str) -> list[Run]:
     """Runs on digits, of which 797 are test images; of arm `ours` if none is named."""
     recipe = Recipe.model_validate(RECIPE)
     return [Run("made-up", arm, s, recipe) for s in range(seeds) for arm in arms or ("ours",)]
+
+
+def evaluated(name: str, check: ValueCheck, cell: Cell, arm: Arm) -> Finding:
+    """The finding on one value, by the rule that its check asks for."""
+    (found,) = rules.findings(ValueExpect(cells={name: check}), {name: cell}, {check.arm: arm})
+    return found
+
+
+def gap(
+    label: str, weights: Mapping[str, float], by: float, arms: Mapping[str, Arm], rivals: tuple[str, str], **more: Any
+) -> Finding:
+    """The finding on a contrast of arms that should be above `by`."""
+    region = Region(by, tail=rules.BOTH_SIDES, unit=abs(by) or 1.0)
+    return rules.gap(rules.Question(label, "gap", weights, region, by, rivals=rivals, **more), arms)
+
+
+def equal(a: str, b: str, within: float, arms: Mapping[str, Arm], *, paired: bool = False) -> Finding:
+    """The finding on two arms that should be equal."""
+    (found,) = rules.findings(EquivalenceExpect(equal=(a, b), within=within, paired_by_seed=paired), {}, arms)
+    return found

@@ -29,7 +29,8 @@ from vitrepro.record import Predictions, Record
 from vitrepro.store import CURVE_KEYS, Store, explain, portable, predictions_file, write_atomic
 
 MANIFEST = "export.json"
-FOLDERS = ("images", "runs", "verdicts")
+FOLDERS = ("images", "looks", "runs", "verdicts")
+LOG = "looks/looks.jsonl"
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -66,6 +67,13 @@ def write(store: Store, folder: Path, about: Sequence[str] = (), chosen: Callabl
         run, images = _run(store, run_id)
         files |= images
         files[f"runs/{run_id}.json"] = _json(run)
+    lines, faults = store.looks()
+    if faults:
+        raise StoreError("\n".join([*faults, "a damaged log is not exported"]))
+    mine = {(e.claim_id, e.scale) for e in entries}
+    kept = [line for line in lines if (line.get("claim_id"), line.get("scale")) in mine]
+    if kept:
+        files[LOG] = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept).encode()
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     files[MANIFEST] = _json({"schema_version": 1, "about": list(about), "files": hashes})
     _put(folder, files)
@@ -133,7 +141,7 @@ def _texts(value: Any) -> Iterator[str]:
 def _put(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write these files and take away those of an earlier export; the list of files comes last."""
     with explain(folder):
-        old = [p for name in FOLDERS for p in (folder / name).glob("*.json")]
+        old = [p for name in FOLDERS for p in (folder / name).glob("*.json*")]
         if not (folder / MANIFEST).exists() and folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder}: neither empty nor an export; choose another folder")
         (folder / MANIFEST).unlink(missing_ok=True)
@@ -188,6 +196,8 @@ def read(folder: Path) -> tuple[Store, tuple[str, ...]]:
     if faults:
         raise StoreError("\n".join([*faults, "nothing is judged by a damaged export; export it again from its store"]))
     exported = {name: content for name, content in contents.items() if name.startswith("verdicts/")}
+    if LOG in contents:
+        exported["looks.jsonl"] = contents[LOG]
     for name, content in contents.items():
         if name.startswith("runs/"):
             try:

@@ -17,6 +17,7 @@ from vitrepro.recipe import MeasureName, Recipe, TrainingMeasure
 
 TOP1 = "top1"
 SELECTION_GAIN = "selection_gain"
+FAILED_RUNS = "failed_runs"  # share of an arm's runs, percent; no run has it alone
 OF_AN_EPOCH = ("train_loss", "train_loss_sum", "dev_top1", "test_top1")  # followed by _epoch_K
 
 TAKEN: tuple[str, ...] = (*get_args(MeasureName), *get_args(TrainingMeasure))
@@ -29,7 +30,7 @@ def of_epoch(name: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-METRICS: tuple[str, ...] = (TOP1, *TAKEN, SELECTION_GAIN)
+METRICS: tuple[str, ...] = (TOP1, *TAKEN, SELECTION_GAIN, FAILED_RUNS)
 
 
 def _checked(name: str, known: tuple[str, ...]) -> str:
@@ -69,7 +70,7 @@ def counted_on(metric: str) -> Literal["dev", "test"] | None:
 def limits(metric: str) -> tuple[float, float]:
     """Between which numbers it lies whatever the model; infinite where there is no such number."""
     kind, _ = of_epoch(metric) or (metric, 0)
-    if is_accuracy(metric) or kind in ("confidence", SELECTION_GAIN):
+    if is_accuracy(metric) or kind in ("confidence", SELECTION_GAIN, FAILED_RUNS):
         return 0.0, 100.0
     if kind == "overconfidence":
         return -100.0, 100.0
@@ -92,7 +93,7 @@ def of_ignorance(metric: str, recipe: Recipe) -> float | None:
 def unavailable(metric: str, recipe: Recipe) -> str | None:
     """Why runs of a recipe do not tell a metric, or None."""
     train, named = recipe.train, of_epoch(metric)
-    if metric == TOP1 or metric in recipe.measures:
+    if metric in (TOP1, FAILED_RUNS) or metric in recipe.measures:
         return None
     if metric != SELECTION_GAIN and named is None:
         return f"its recipe's measures are: {', '.join(recipe.measures) or 'none'}"

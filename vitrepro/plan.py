@@ -25,6 +25,7 @@ from vitrepro.spec import (
     AnalyticExperiment,
     CheckName,
     Claim,
+    Edge,
     LiteralExpect,
     Scale,
     TrainExperiment,
@@ -113,6 +114,7 @@ class ClaimPlan:
     Attributes:
         checked: at scale `literal`, where nothing is run, what the printed cells say.
         held_back: why nothing is run for it, though it could be: no PASS is possible.
+        failed_if: what its experiment declares a failed run.
     """
 
     choice: Choice
@@ -120,6 +122,7 @@ class ClaimPlan:
     registered_seeds: int
     checked: tuple[Checked, ...] = ()
     held_back: str | None = None
+    failed_if: Edge | None = None
 
     @property
     def claim(self) -> Claim:
@@ -242,7 +245,7 @@ def plan_claim(
         recipe = recipe.model_copy(update={"train": train})
         planned.append((arm, recipe, deviations))
     ordered = [Run(experiment.id, arm, s, r, d) for s in numbers for arm, r, d in planned]  # whole seeds first
-    return ClaimPlan(choice, tuple(ordered), len(experiment.seeds))
+    return ClaimPlan(choice, tuple(ordered), len(experiment.seeds), failed_if=experiment.failed_if)
 
 
 def first_seeds(registered: Sequence[int], count: int | None) -> tuple[int, ...]:

@@ -8,24 +8,28 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vitrepro import plan, power, torchrun, verdict
+from vitrepro import plan, torchrun
 from vitrepro.claims import Registry
 from vitrepro.cost import Timings, duration, pass_flops, total
 from vitrepro.errors import StoreError, UsageError
+from vitrepro.forecast import outlook
+from vitrepro.judge.finding import Outcome, note
+from vitrepro.judge.looks import Log, Look, counts, distinct
+from vitrepro.judge.printed import judge_literal
+from vitrepro.judge.verdict import Verdict, infeasible
 from vitrepro.memory import Memories, Room, free_bytes, measured
 from vitrepro.plan import Choice, ClaimPlan, Override, Run
-from vitrepro.power import Outlook
 from vitrepro.recipe import Precision, Recipe
 from vitrepro.record import Record, TrainResult
+from vitrepro.report import words
 from vitrepro.spec import SCALES, CheckName, Claim, Scale
 from vitrepro.store import Places, RunRef, Store, VerdictEntry
-from vitrepro.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
     from vitrepro.launch import Event, Group, Slot
@@ -149,16 +153,16 @@ def doubt(claim_plan: ClaimPlan, store: Store) -> str | None:
     """Why a plan cannot be expected to PASS, or None."""
     claim, scale = claim_plan.claim, claim_plan.choice.scale
     seen = seen_accuracies(claim_plan, store)
-    return power.cannot_pass(claim, scale, claim_plan.runs, claim_plan.registered_seeds, seen)
+    return outlook.cannot_pass(claim, scale, claim_plan.runs, claim_plan.registered_seeds, seen)
 
 
-def outlooks(claim_plan: ClaimPlan, store: Store) -> list[Outlook]:
+def outlooks(claim_plan: ClaimPlan, store: Store) -> list[outlook.Outlook]:
     """What the runs of a plan can tell, comparison by comparison."""
     entry = claim_plan.choice.entry
     trained = [r for r in claim_plan.runs if r.type == "train"]
     if entry is None or entry.expect is None or not trained:
         return []
-    return power.outlook(claim_plan.claim, entry.expect, trained, seen_accuracies(claim_plan, store))
+    return outlook.outlook(claim_plan.claim, entry.expect, trained, seen_accuracies(claim_plan, store))
 
 
 def seen_accuracies(claim_plan: ClaimPlan, store: Store) -> dict[str, float]:
@@ -199,42 +203,66 @@ def verify(
     missing = [r for r in runs if request.fresh or store.state(r.id) != "finished"]
     if missing:
         _execute(missing, plans, places, request, timings, memories, on_event, on_data)
+    return judge_all(plans, store)
+
+
+def judge_all(plans: Sequence[ClaimPlan], store: Store) -> list[Verdict]:
+    """Judge every plan by its stored runs; write the verdicts, and to the log those that are a new look."""
+    log = Log.of(store, store.readable_records())
+    kept = {(e.claim_id, e.scale): e for e in store.verdicts()[0]}
     verdicts = []
     for claim_plan in plans:
-        decided = judge(claim_plan, store)
+        decided, look = judge(claim_plan, store, log, kept)
         if claim_plan.choice.scale is not None and claim_plan.held_back is None and torchrun.first():
-            store.write_verdict(entry_of(claim_plan, decided))
+            if look is not None and log.new(look):
+                store.add_look(look.line())
+            store.write_verdict(entry_of(claim_plan, decided, log, look))
         verdicts.append(decided)
     return verdicts
 
 
-def judge(claim_plan: ClaimPlan, store: Store) -> Verdict:
-    """The verdict that the stored runs give now."""
-    choice = claim_plan.choice
+def judge(
+    claim_plan: ClaimPlan,
+    store: Store,
+    log: Log | None = None,
+    kept: Mapping[tuple[str, str], VerdictEntry] | None = None,
+) -> tuple[Verdict, Look | None]:
+    """The verdict that the stored runs give now, and the look at the claim that it is, where it rests on runs.
+
+    Args:
+        log, kept: earlier looks and requests; none unless given.
+    """
+    choice, claim = claim_plan.choice, claim_plan.claim
     if claim_plan.held_back is not None:
         why = f"{claim_plan.held_back}; nothing was run, --allow-inconclusive runs it all the same"
-        entry = choice.entry
-        return Verdict(claim_plan.claim.id, Outcome.NOT_RUN, choice.scale, entry.fidelity if entry else None, why)
+        fidelity = choice.entry.fidelity if choice.entry else None
+        return Verdict(claim.id, Outcome.NOT_RUN, choice.scale, fidelity, note("told", text=why)), None
     if claim_plan.checked:
-        return verdict.judge_literal(claim_plan.claim, claim_plan.checked)
+        return judge_literal(claim, claim_plan.checked), None
     if choice.scale is None or not claim_plan.runs:
-        return verdict.infeasible(claim_plan.claim, choice.why_not)
+        return infeasible(claim, choice.why_not), None
     measured = [store.measured(RunRef(run_id=r.id, arm=r.arm, seed=r.seed)) for r in claim_plan.runs]
     deviations = tuple({str(d): d for r in claim_plan.runs for d in r.deviations}.values())
-    return verdict.judge(
-        claim_plan.claim,
+    found, look = (log or Log()).judge(
+        claim,
         choice.scale,
         measured,
         registered_seeds=claim_plan.registered_seeds,
         deviations=deviations,
+        failed_if=claim_plan.failed_if,
+        entry=(kept or {}).get((claim.id, choice.scale)),
+        at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+    trained = any(r.type == "train" for r in claim_plan.runs)
+    return found, look if trained and counts(look) else None
 
 
-def entry_of(claim_plan: ClaimPlan, decided: Verdict) -> VerdictEntry:
+def entry_of(claim_plan: ClaimPlan, decided: Verdict, log: Log | None = None, look: Look | None = None) -> VerdictEntry:
     """What the store keeps of a verdict: enough to judge it again anywhere, and to see what has changed."""
     claim, choice = claim_plan.claim, claim_plan.choice
     assert choice.scale is not None
     assert choice.entry is not None
+    known, _ = (log or Log()).looks(claim.id, choice.scale)
     return VerdictEntry(
         claim_id=claim.id,
         claim_hash=claim.hash,
@@ -245,9 +273,10 @@ def entry_of(claim_plan: ClaimPlan, decided: Verdict) -> VerdictEntry:
         registered_seeds=claim_plan.registered_seeds,
         deviations=tuple({str(d): d for r in claim_plan.runs for d in r.deviations}.values()),
         outcome=decided.outcome.value,
-        reason=decided.reason,
+        reason=words.reason(decided),
         judged_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         cells={address: cell for c in claim_plan.checked for address, cell in c.cells.items()},
+        looks=len(distinct([*known, *([look] if look else [])])),
     )
 
 
@@ -259,19 +288,6 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
     if Outcome.ERROR in outcomes:
         return 4
     return 0 if outcomes == {Outcome.PASS} else 3
-
-
-def readable_records(store: Store) -> list[Record]:
-    """Every finished run whose record can be read."""
-    records = []
-    for run_id in store.run_ids():
-        try:
-            record = store.record(run_id)
-        except StoreError:
-            continue  # named where the run itself is needed
-        if record is not None:
-            records.append(record)
-    return records
 
 
 def arrange(

@@ -94,6 +94,24 @@ Each: TypeAlias = dict[Name, Annotated[tuple[Text, ...], Field(min_length=1)]]
 # --- experiments ------------------------------------------------------------------------------
 
 
+class Edge(Strict):
+    """A measure lies above or below a number."""
+
+    metric: Measure
+    above: Annotated[float, NUMBER] | None = None
+    below: Annotated[float, NUMBER] | None = None
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Edge:
+        if (self.above is None) == (self.below is None):
+            raise ValueError("give either above or below")
+        return self
+
+    def holds(self, value: float) -> bool:
+        """Whether a measured value lies on the named side; NaN lies on neither."""
+        return value > self.above if self.above is not None else self.below is not None and value < self.below
+
+
 class TrainExperiment(Strict):
     """Arms trained from several seeds: a base recipe, changed by one level of each factor.
 
@@ -108,6 +126,7 @@ class TrainExperiment(Strict):
         min_length=1, description="factor: level: what it changes in the recipe; arms are all combinations"
     )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000)]
+    failed_if: Edge | None = Field(None, description="measure of a run that says that its training failed")
     notes: str = ""
 
     @field_validator("seeds")
@@ -280,19 +299,10 @@ class Comparison(Strict):
         return self
 
 
-class Bound(Strict):
+class Bound(Edge):
     """A measure of an arm's seeds lies above or below a number."""
 
     arm: Name
-    metric: Measure
-    above: Annotated[float, NUMBER] | None = None
-    below: Annotated[float, NUMBER] | None = None
-
-    @model_validator(mode="after")
-    def _one_side(self) -> Bound:
-        if (self.above is None) == (self.below is None):
-            raise ValueError("give either above or below")
-        return self
 
 
 def _bound_names_an_arm(value: Any) -> str:

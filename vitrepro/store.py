@@ -7,6 +7,7 @@
                         record.json       written last: a run with a record is finished and never changes
                         error.json        why the last attempt failed
     STORE/verdicts/<claim>@<scale>.json   the latest request for a verdict, and what it came to
+    STORE/looks.jsonl                     every judging, one line each, never rewritten
 
 The state of a run is read off its files and its lock, never off a flag that a dead process cannot clear.
 An export (`vitrepro.export`) is read as a store whose files are held in memory.
@@ -87,6 +88,7 @@ class VerdictEntry(Stored):
     judged_at: str
     cells: dict[str, Cell] = Field(default_factory=dict, description="printed numbers it was held against, by address")
     earlier: tuple[Earlier, ...] = ()
+    looks: int | None = Field(None, description="judgings in the log when this was written; None: there was no log")
 
     @property
     def whole(self) -> bool:
@@ -366,6 +368,52 @@ class Store:
         if self.exported is not None:
             return [self.root / name for name in sorted(self.exported) if name.startswith("verdicts/")]
         return sorted((self.root / "verdicts").glob("*.json"))
+
+    def readable_records(self) -> list[Record]:
+        """Every finished run whose record can be read; the others are named where the run itself is needed."""
+        records = []
+        for run_id in self.run_ids():
+            with contextlib.suppress(StoreError):
+                record = self.record(run_id)
+                records += [record] if record is not None else []
+        return records
+
+    def looks(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Every line of the log of judgings, oldest first, and the faults of lines that cannot be read."""
+        path = self.root / "looks.jsonl"
+        lines, faults = [], []
+        try:
+            content = self._read(path)
+        except FileNotFoundError:
+            return [], []
+        texts = content.splitlines()
+        with contextlib.suppress(ValueError):  # all at once is faster; line by line where one is torn
+            whole = json.loads(b"[" + b",".join(texts) + b"]")
+            if len(whole) == len(texts) and all(isinstance(line, dict) for line in whole):
+                return whole, []
+        for number, text in enumerate(texts, 1):
+            try:
+                line = json.loads(text)
+                if not isinstance(line, dict):
+                    raise ValueError
+                lines.append(line)
+            except ValueError:  # also of bytes that are no text
+                faults.append(f"{path}:{number}: a torn line, left out")
+        return lines, faults
+
+    def add_look(self, line: dict[str, Any]) -> None:
+        """Write one judging behind the others, whole, whatever was torn before it."""
+        path = self.root / "looks.jsonl"
+        with explain(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab+") as file:
+                torn = b""
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    torn = b"" if file.read(1) == b"\n" else b"\n"
+                file.write(torn + json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
 
     def last_outcomes(self) -> dict[str, Last]:
         """Claim id -> newest verdict, read without checking it."""

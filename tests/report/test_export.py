@@ -18,11 +18,12 @@ from test_markdown import everything, judge, printed, text_of
 
 from vitrepro import claims, export
 from vitrepro.errors import StoreError, UsageError
-from vitrepro.report.judged import Judged, rejudge
+from vitrepro.judge.finding import Outcome
+from vitrepro.judge.rejudge import Judged, rejudge
+from vitrepro.report import words
 from vitrepro.report.markdown import write
 from vitrepro.report.selection import names
 from vitrepro.store import CURVE_STEPS, Store, portable
-from vitrepro.verdict import Outcome
 
 ID = "vit/t8-none-worse"
 NUMBERS = {"none": [640, 650, 645], "learned-1d": [740, 745, 738]}
@@ -259,8 +260,8 @@ def test_what_was_edited_is_an_error_and_no_verdict_even_where_all_hashes_fit(
     (judged,) = rejudge(verified.registry, forge(exported, change))
     assert judged.verdict is not None
     assert judged.verdict.outcome is Outcome.ERROR
-    assert sentence in judged.verdict.reason
-    assert str(exported) not in judged.verdict.reason
+    assert sentence in words.reason(judged.verdict)
+    assert str(exported) not in words.reason(judged.verdict)
 
 
 def test_predictions_of_another_length_than_the_images_are_an_error(exported: Path):
@@ -385,7 +386,7 @@ def test_the_commands_export_report_and_audit_to_the_same_words(tiny: list[str],
 
 def test_an_export_is_not_taken_for_a_store_nor_a_store_for_an_export(exported: Path, verified: Lab):
     root = str(verified.store.root)
-    for arguments, words in (
+    for arguments, said in (
         (["runs", "--store", str(exported)], "an export, not a store"),
         (["report", "--from", root], "no export (it has no export.json)"),
         (["report", "--from", str(exported), "--store", root], "two places to read"),
@@ -393,7 +394,7 @@ def test_an_export_is_not_taken_for_a_store_nor_a_store_for_an_export(exported: 
         (["report", "no-such/claim", "--from", str(exported)], "no claim matches"),
     ):
         done = call(*arguments)
-        assert (done.exit_code, words in done.stderr) == (2, True), (arguments, done.stderr)
+        assert (done.exit_code, said in done.stderr) == (2, True), (arguments, done.stderr)
 
 
 def test_claims_of_the_report_without_a_verdict_have_a_row_with_the_reason(lab: Lab):

@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 from statsmodels.stats.multitest import multipletests
-from verdict_cases import equivalence, judged, ordering, right
+from verdict_cases import equivalence, judged, ordering, right, trained, value
 
-from vitrepro.report.families import adjusted, p_text, sentences
+from vitrepro.judge.correction import adjusted, groups
+from vitrepro.judge.finding import Outcome, note
+from vitrepro.judge.verdict import Verdict
+from vitrepro.report.families import sentences
+from vitrepro.report.words import p_text
 from vitrepro.spec import Claim
-from vitrepro.verdict import Outcome, Verdict
 
 Pair = tuple[Claim, Verdict]
 
@@ -58,18 +61,35 @@ def test_a_fail_has_the_p_value_of_the_fail():
 def test_the_sentence_counts_what_is_left_after_the_correction():
     family = [pair(82, 70), pair(82, 71), pair(70, 82), pair(82, 81.9)]
     (told,) = sentences(family)
-    assert told.startswith(
-        "a paper: of the 4 verdicts here with chance in them, 2 PASS and 1 FAIL or EXCEEDS stay after Holm"
-    )
+    assert told == ("a paper: Holm-corrected over 4 verdicts on 1 sets of runs: 2 PASS and 1 FAIL or EXCEEDS remain.")
 
 
 def test_without_chance_there_is_no_sentence_and_no_p():
     of = equivalence()
-    nothing = Verdict(of.id, Outcome.INFEASIBLE, None, None, "no data")
+    nothing = Verdict(of.id, Outcome.INFEASIBLE, None, None, note("told", text="no data"))
     assert list(sentences([(of, nothing)])) == []
-    assert adjusted([(of, nothing)])[0].cells == ("", "")
+    assert (adjusted([(of, nothing)])[0].p, adjusted([(of, nothing)])[0].holm) == (None, None)
 
 
 @pytest.mark.parametrize(("p", "text"), [(None, ""), (0.0004, "<0.001"), (0.0234, "0.023"), (1.0, "1.000")])
 def test_p_values_are_short(p: float | None, text: str):
     assert p_text(p) == text
+
+
+def test_verdicts_that_share_a_run_rest_on_one_set_of_runs():
+    def on(*run_ids: str) -> Verdict:
+        return Verdict("a/claim", Outcome.FAIL, "cpu", "proxy", note("findings"), run_ids=run_ids)
+
+    assert groups([on("a", "b"), on("c"), on("b", "d"), on("e"), on("d", "e")]) == 2
+    assert groups([]) == 0
+
+
+def test_a_failure_of_runs_that_could_not_have_confirmed_is_counted_apart():
+    """Three seeds from scratch against one printed run at a margin of a point."""
+    far = value(95.0, 1.0)
+    rows = trained("ours", right([80, 80.4, 80.8], 1000), initial_sha256=None)
+    verdict = judged(far, rows)
+    assert verdict.outcome is Outcome.FAIL
+    assert not verdict.confirmable
+    (told,) = sentences([(far, verdict), pair(82, 70)])
+    assert told.endswith("1 FAIL or EXCEEDS remain, 1 of them from runs that could not have confirmed.")

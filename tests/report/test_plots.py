@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from fake_store import Lab, claim, counting, learning_curve, position_embeddings
 
-from vitrepro.report.judged import Judged, rejudge
+from vitrepro.judge.rejudge import Judged, rejudge
 from vitrepro.report.plots import _apart, curves_figure, numbers, points, write_plots
 from vitrepro.report.sizes import by_experiment
+from vitrepro.report.words import because
 from vitrepro.store import thin
 
 ID = "vit/t8-none-worse"
@@ -54,7 +55,7 @@ def test_a_value_shows_the_interval_that_decides(lab: Lab):
     judged = only(lab)
     (point,) = points(judged)
     assert judged.verdict is not None
-    assert f"{point.low:+.2f} to {point.high:+.2f}" in judged.verdict.findings[0].because
+    assert f"{point.low:+.2f} to {point.high:+.2f}" in because(judged.verdict.findings[0])
     assert (point.accept_low, point.accept_high) == (-1.0, 1.0)
 
 

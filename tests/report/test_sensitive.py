@@ -100,7 +100,7 @@ def test_a_pass_that_nothing_could_have_failed_is_named(verified: Lab):
 
 
 def test_the_claims_are_judged_as_they_read_now(verified: Lab):
-    verified.say(ordering(by=15.0))
+    verified.say(ordering(by=18.0))
     assert only(verified).outcome == "FAIL"
 
 
@@ -125,7 +125,8 @@ def test_counts_and_printed_numbers_are_examined_too(lab: Lab):
 
 
 def test_what_a_cap_keeps_undecided_is_told_with_the_cap_and_no_defect(lab: Lab):
-    lab.verify(ID, {"none": [640], "learned-1d": [740]})
+    lab.design(position_embeddings(seeds=[0, 1, 2, 3, 4]))
+    lab.verify(ID, RIGHT)
     found = only(lab)
     assert found.outcome == "INCONCLUSIVE"
     assert found.examined is not None
@@ -168,10 +169,10 @@ def test_the_table_shows_every_margin_and_what_does_not_count_in_brackets(verifi
     verified.say(at_least())
     verified.verify("vit/never-fails", RIGHT)
     told = shown(audited(verified.registry, verified.store))
-    assert told[0] == "claim scale outcome nearest change -3 -2 -1 +1 +2 +3 reversed"
-    assert told[2] == "vit/never-fails cpu PASS NONE PASS PASS PASS PASS PASS (FAIL)"
+    assert told[0] == "claim scale outcome could have been nearest change -3 -2 -1 +1 +2 +3 reversed"
+    assert told[2] == "vit/never-fails cpu PASS PASS or FAIL NONE PASS PASS PASS PASS PASS (FAIL)"
     nearest = "learned-1d - none reversed: FAIL"
-    assert told[3] == f"{ID} cpu PASS {nearest} PASS PASS PASS PASS PASS PASS FAIL"
+    assert told[3] == f"{ID} cpu PASS PASS or FAIL {nearest} PASS PASS PASS PASS PASS PASS FAIL"
     assert LEGEND in told
 
 
@@ -179,7 +180,9 @@ def test_a_narrow_terminal_gets_a_block_for_each_verdict(verified: Lab):
     out = Console(file=StringIO(), width=80, force_terminal=True, color_system=None)
     print_audited(out, [only(verified)])
     text = out.file.getvalue()  # type: ignore[attr-defined]
-    assert text.startswith(f"PASS {ID} at cpu\n  nearest change  learned-1d - none reversed: FAIL\n  moved ")
+    reach = "could have been PASS or FAIL"
+    nearest = "nearest change  learned-1d - none reversed: FAIL"
+    assert text.startswith(f"PASS {ID} at cpu\n  {reach}\n  {nearest}\n  moved ")
     assert "+3 PASS" in text
 
 
@@ -223,7 +226,7 @@ def test_the_command_ends_with_1_where_a_verdict_could_not_have_come_out_otherwi
     assert done.exit_code == 1
     told = lines(done.stdout)
     assert told[-1] == "1 of 2 decided verdicts could not have come out otherwise: printed/empty at literal."
-    row = "printed/better literal PASS a at 60: INCONCLUSIVE FAIL INCONCLUSIVE PASS PASS INCONCLUSIVE FAIL (FAIL)"
+    row = "printed/better literal PASS literal a at 60: INCONCLUSIVE FAIL INCONCLUSIVE PASS PASS INCONCLUSIVE FAIL"
     assert row in told
 
 

@@ -17,6 +17,7 @@ from vitrepro.claims.checks import check_cells, check_measures, unpaired
 from vitrepro.claims.faults import dotted, faults, kind_of, validate
 from vitrepro.claims.registry import Place, Registry, addressed, find_cell, matches
 from vitrepro.errors import ClaimFileError, did_you_mean
+from vitrepro.metrics import TOP1, unavailable
 from vitrepro.recipe import Recipe
 from vitrepro.spec import (
     AnalyticExperiment,
@@ -268,7 +269,7 @@ def _experiment(value: dict[str, Any], document: Document) -> TrainExperiment | 
         experiment = validate(Experiment, value, document, ())
     except ClaimFileError as error:
         problems.extend(error.problems)
-    part = {key: value.get(key) for key in ("base", "factors")}
+    part = {key: value[key] for key in ("base", "factors", "failed_if") if key in value}
     with contextlib.suppress(ValidationError):  # no arms can be made of it; the faults above say why
         sound = {"id": "any", "type": "train", "title": "any", "seeds": [0]}
         problems.extend(_faults_of_arms(TrainExperiment.model_validate({**sound, **part}), document))
@@ -298,6 +299,10 @@ def _faults_of_arms(experiment: TrainExperiment, document: Document) -> Iterable
             if other != name:
                 where = f"{document.where(levels[-1])}: {dotted(levels[-1])}"
                 problems[f"{where}: arms {other!r} and {name!r} have one recipe: they would be one run, not two"] = None
+            metric = experiment.failed_if.metric if experiment.failed_if else TOP1
+            if why := unavailable(metric, recipe):
+                where = f"{document.where(('failed_if', 'metric'))}: failed_if.metric"
+                problems[f"{where}: arm {name!r} does not measure {metric}; {why}"] = None
     return problems
 
 

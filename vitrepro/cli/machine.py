@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -31,41 +30,36 @@ def calibrate(
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Write the tables here; else to stdout.")
     ] = None,
     trials: Annotated[
-        int | None, typer.Option("--trials", min=1_000, max=1_000_000, help="Simulated experiments a line.")
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option("--processes", min=1, max=1024, help="At a time; else one a core.")
+        int | None, typer.Option("--trials", min=1_000, max=1_000_000, help="Simulated experiments a study.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """How often verdicts are wrong, by simulation: false PASS and FAIL, power against the plan, coverage.
+    """How often verdicts are wrong, by simulation: false PASS and FAIL, coverage, and what is left to tell.
 
-    Exit code: 0 all within the limits; 1 a limit is missed.
+    Exit code: 0 all promised worlds within the limits; 1 a limit is missed.
     """
-    from vitrepro import calibration
+    from vitrepro.audit import calibration
     from vitrepro.report import calibrated, terminal
     from vitrepro.report.progress import StepProgress
     from vitrepro.store import explain, write_atomic
 
     number = trials or calibration.TRIALS
-    chosen, beside = calibration.studies(number), calibration.comparisons(number)
-    work = sum(s.work for s in (*chosen, *beside))
-    with StepProgress("calibration", work, terminal.console(stderr=True), quiet) as progress:
-        found = calibration.run(
-            (*chosen, *beside),
-            processes or os.cpu_count() or 1,
-            lambda s: progress.advance(s.work, f"{s.kind}, {s.seeds} seeds"),
-        )
-    tallies = found[: len(chosen)]
-    text = calibrated.document(chosen, tallies, number, found[len(chosen) :])
+    chosen = [*calibration.promised(), *calibration.shown()]
+    rates = []
+    with StepProgress("calibration", len(chosen), terminal.console(stderr=True), quiet) as progress:
+        for study in chosen:
+            rates.append(study.run(number))
+            progress.advance(1, study.kind)
+    useful = list(calibration.usefulness(number))
+    text = calibrated.document(rates, useful, number)
     if out is None:
         typer.echo(text)
     else:
         with explain(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out, text.encode())
-        typer.echo(f"{out}: {calibrated.summary(tallies)}", err=True)
-    if any(calibrated.missing(tallies)):
+        typer.echo(f"{out}: {calibrated.summary(rates, useful)}", err=True)
+    if any(calibrated.missing(rates, useful)):
         raise typer.Exit(1)
 
 

@@ -137,7 +137,7 @@ def show(
         mine = [e for e in entries if e.claim_id == claim.id]
         judged = []
         if mine:
-            from vitrepro.report.judged import rejudge  # brings in numpy
+            from vitrepro.judge.rejudge import rejudge  # brings in numpy
 
             judged = rejudge(registry, places.store, mine)
         describe(out, claim, registry, choice, mine, cell if named == claim.id else None, judged)

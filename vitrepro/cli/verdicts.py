@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -87,7 +87,7 @@ def plan_command(
         clock, room = budgets.Clock(timings, (), "cuda", products_per_second=1e12 * peak_tflops), None
         slots = [f"a GPU of {peak_tflops:g} TFLOP/s"]
     else:
-        records = session.readable_records(places.store)
+        records = places.store.readable_records()
         memories = session.memories(records, request)
         missing = [r for r in unique_runs(plans) if places.store.state(r.id) != "finished"]
         groups = session.arrange(missing, places.store, request, memories, planned=len(unique_runs(plans)))
@@ -157,9 +157,10 @@ def verify(
     from vitrepro import session
     from vitrepro.changes import earlier_changes
     from vitrepro.cost import duration
+    from vitrepro.judge.correction import adjusted
     from vitrepro.plan import unique_runs
     from vitrepro.report import terminal
-    from vitrepro.report.families import adjusted, sentences
+    from vitrepro.report.families import sentences
     from vitrepro.report.progress import RunProgress
     from vitrepro.report.rows import as_json as verdict_json
     from vitrepro.report.rows import rows
@@ -182,7 +183,7 @@ def verify(
     request = replace(request, checkpoint_seconds=checkpoint_every)
     warn_of_problems(registry)
     errors = terminal.console(stderr=True)
-    memories = session.memories(session.readable_records(places.store), request)
+    memories = session.memories(places.store.readable_records(), request)
     pending = {r.id: r for r in unique_runs(plans) if fresh or places.store.state(r.id) != "finished"}
     if pending and not quiet:
         places_of_runs = session.fewest_slots(
@@ -279,6 +280,13 @@ def judge_command(
     same_weights: Annotated[
         bool, typer.Option("--same-weights", help="The weights the source evaluated, so that nothing is random.")
     ] = False,
+    fine_tuned: Annotated[
+        bool | None,
+        typer.Option(
+            "--fine-tuned/--from-scratch",
+            help="How the runs were trained; else as the claim says.",
+        ),
+    ] = None,
     scale: ScaleOption = None,
     claims_dir: ClaimsOption = None,
     as_json: JsonOption = False,
@@ -287,10 +295,11 @@ def judge_command(
 
     NAME is a reported cell, or an arm of a claim that compares arms. Exit codes as for verify.
     """
-    from vitrepro import claims, elsewhere, session
-    from vitrepro.given import gather
+    from vitrepro import claims, session
+    from vitrepro.judge import elsewhere
+    from vitrepro.judge.correction import adjusted
+    from vitrepro.judge.given import gather
     from vitrepro.report import terminal
-    from vitrepro.report.families import adjusted
     from vitrepro.report.rows import as_json as verdict_json
     from vitrepro.report.rows import rows
     from vitrepro.report.verdicts import print_findings, print_verdicts
@@ -298,7 +307,8 @@ def judge_command(
     registry = read_registry(claims_dir)
     claim, cell = claims.one(registry, claim_id)
     origin = claims.one(registry, source)[0] if source is not None else None
-    asked = elsewhere.Asked(known_scale(scale), n, margin, same_weights, origin.id if origin else None)
+    regime: Any = None if fine_tuned is None else "fine-tuned" if fine_tuned else "scratch"
+    asked = elsewhere.Asked(known_scale(scale), n, margin, same_weights, origin.id if origin else None, regime)
     given = gather(
         {"--accuracy": accuracy or (), "--correct": correct or (), "--predictions": predictions or ()}, sd or (), seeds
     )
@@ -381,7 +391,7 @@ def _plans(
         timings = Timings((), "", 0)
     else:
         threads = torchrun.threads() if torchrun.asked() else launch.slots(used)[0].threads
-        timings = Timings(session.readable_records(places.store), device_name(used[0]), threads)
+        timings = Timings(places.store.readable_records(), device_name(used[0]), threads)
 
     def resolve(wanted: Precision) -> Arithmetic:
         if elsewhere:

@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
-from vitrepro import audit
-from vitrepro.audit import Audit, Comparison, Copy, Number
+from vitrepro.audit.numbers import Audit, Copy, Number, audit, copies, shown_decimals
+from vitrepro.audit.tables import Comparison, compare_table, read_table
 from vitrepro.report.terminal import all_digits, table
 from vitrepro.spec import Cell, Claim, Reported
 
@@ -50,13 +50,13 @@ def audited(chosen: Sequence[Claim], files: Sequence[Path]) -> Audited:
     Raises:
         ClaimFileError: a file that is no table.
     """
-    read = {str(path): audit.read_table(path) for path in files}
+    read = {str(path): read_table(path) for path in files}
     candidates = dict(_candidates(chosen)) if files else {}
     return Audited(
-        tuple(audit.audit(n) for c in chosen for n in _numbers(c)),
+        tuple(audit(n) for c in chosen for n in _numbers(c)),
         tuple(_copies(chosen)),
         tuple(_elsewhere(chosen)),
-        {path: audit.compare_table(found, candidates) for path, found in read.items()},
+        {path: compare_table(found, candidates) for path, found in read.items()},
     )
 
 
@@ -111,11 +111,11 @@ def _copies(chosen: Sequence[Claim]) -> Iterator[Copy]:
             if len(cells) > 1:
                 whole[name] = {column: cell.value for column, cell in cells.items()}
             for cell in cells.values() if len(cells) == 1 else ():
-                if audit.shown_decimals(cell.value) > 2:  # or chance explains it
+                if shown_decimals(cell.value) > 2:  # or chance explains it
                     single[claim.source.paper, cell.n or 0][name] = {"value": cell.value}
     for numbers in single.values():
-        yield from audit.copies(numbers)
-    yield from audit.copies(whole)
+        yield from copies(numbers)
+    yield from copies(whole)
 
 
 def _elsewhere(chosen: Sequence[Claim]) -> Iterator[Apart]:

@@ -4,111 +4,144 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vitrepro import calibration
-from vitrepro.calibration import Study, Tally
-from vitrepro.report.markdown import pipe_table
+from vitrepro.audit import calibration
+from vitrepro.audit.calibration import Measured, Rates, described
+from vitrepro.judge.finding import POWER
+from vitrepro.judge.spread import FAR, stored
+from vitrepro.report.text import pipe_table
+
+Useful = tuple[str, float, float]
 
 _INTRODUCTION = """\
 # How often the verdicts are wrong
 
-Made by `vitrepro calibrate -o docs/calibration.md`, with fixed seeds: the same command gives the same file. Every line
-is {trials:,} simulated experiments ({more:,} for values), judged by the functions that judge stored runs.
+`vitrepro calibrate -o docs/calibration.md` makes this document. Seeds are fixed: the same command gives the same file.
+Every cell is {trials:,} simulated experiments. The functions that judge stored runs judge them.
 
-**The models.** A run is right on an image by chance, given how hard the image is: for all models (sd {shared} in
-logits) and for one arm of its own (sd {own}). So the errors of two runs are correlated over images, as those of trained
-models are, and independent given the image; runs that are paired by seed have the same luck on {luck:.0%} of the
-images. Arms have an accuracy of about {arm:g}%. Two further populations have no hard images at all (independent coin
-tosses), or seeds that differ by a shift of their own (sd {unsteady} in logits) as well.
+**Truth.** The truth is the mean over all seeds of a recipe. It lies exactly on an edge of the region, where every
+decision is wrong. A margin is the one that {power:.0%} of the intervals of an equal pair fit into. *Other images* means
+that the truth is the mean over other test images, too.
 
-**The margin** of each line is the one with which planning promises a power of 80% for these seeds and images, so that
-the test is neither hopeless nor trivial. *False PASS* is counted where the truth lies exactly on the margin (or on the
-gap asked for), *false FAIL* (EXCEEDS included) where ours equals the reported number or the arms each other; for an
-ordering both are the same point, the gap itself. *Power* is the share of PASS at zero difference, for an ordering at
-the gap that planning calls detectable. *Coverage* is the share of intervals that held the true value.
+**A cell** is `false PASS / false FAIL (coverage)` in percent. EXCEEDS counts as FAIL. A value has two edges; the
+worse one is printed. Coverage is the share of intervals that hold the truth; an arm that a failed run stops decides
+nothing and counts as covered. *Stopped* is the share of experiments that the failed-run rule stops: a run {far:g}
+bounds below the median of its arm. A *bound* is the binomial standard error of one accuracy.
 
-**The limits.** False decisions at most {wrong:.0%}; power within {power:.0%} of what was planned; coverage within
-{off:.0%} of its level. An interval whose width is a bound ("at least 90%") may cover more, and does. With one or two
-seeds the binomial bound stands for the spread, and trained models vary less than coin tosses; where they vary like them
-(second table) it covers just its level. Paired by seed, the quantile is that of the seeds alone, and it covers just its
-level where images add nothing.
+**The limits.** False decisions at most {wrong:.0%}. Coverage at most {off:.0%} under its level, which is 90% for a
+value and an equality and 95% for an ordering and a gain. A rate of 5% has a standard error of {error:.2%} here.
 
-A rate of 5% has a standard error of {error:.1%} here."""
+*No counts* is a measure such as a loss, whose least deviation nothing tells. One or two seeds from scratch confirm
+nothing, so their false PASS is 0 by rule; their false FAIL is counted."""
 
-_EVALUATED = """\
-In a re-evaluation nothing is random but other arithmetic, which is taken to change {flipped:.2%} of the answers;
-its false PASS is that of a result one image beyond the margin and the rounding of the printed number."""
+_FORTY = """\
+## What seeds look like
 
+Forty seeds each of four small arms, trained from scratch (`docs/seeds`), are four of the worlds below, drawn
+without replacement. `luck` is what each image leaves to chance, in bounds: the rest of the spread is common to all
+images. Stored arms of three seeds (`vitrepro/judge/spread.json`) have a lower quartile of {least:g} and an
+upper quartile of {most:g} bounds.
 
-_COMPARED = """\
-## Intervals that the rules do not use
+![Each of forty seeds of four arms, in binomial bounds from the mean of its arm](seeds/seeds.svg)"""
 
-Coverage of a gap of zero between two arms like trained models, at a level of 95%, on 2,000 images. A bootstrap that
-draws images and seeds counts the seeds' own chance twice, as seeds and within the images; t over seeds alone leaves out
-that other images would give another gap."""
+_SHOWN = """\
+## Shown, not promised
 
+No rule that still decides keeps these worlds within the limits. {missed} of the {count} lines miss one."""
 
-def document(studies: Sequence[Study], tallies: Sequence[Tally], trials: int, compared: Sequence[Tally] = ()) -> str:
-    """The tables with what they mean, as markdown.
-
-    Args:
-        compared: of intervals that the rules do not use.
-    """
-    trained = calibration.TRAINED
-    parts = [
-        _INTRODUCTION.format(
-            trials=trials,
-            more=calibration.MORE * trials,
-            shared=trained.shared,
-            own=trained.own,
-            luck=calibration.LUCK,
-            arm=calibration.ARM,
-            unsteady=calibration.UNSTEADY.unsteady,
-            wrong=calibration.WRONG,
-            power=calibration.POWER_OFF,
-            off=calibration.OFF,
-            error=(0.05 * 0.95 / trials) ** 0.5,
-        ),
-        f"**{summary(tallies)}**",
-    ]
-    for name in dict.fromkeys(s.population.name for s in studies):
-        lines = [_line(t) for s, t in zip(studies, tallies, strict=True) if s.population.name == name]
-        parts += [f"## Models {name}" if name.startswith("like") else f"## {name.capitalize()}", _table(lines)]
-    parts.append(_EVALUATED.format(flipped=calibration.FLIPPED))
-    if compared:
-        names = list(compared[0].covered)
-        lines = [
-            [str(t.seeds), *(f"{100 * held / times:.1f}" for held, times, *_ in t.covered.values())] for t in compared
-        ]
-        parts += [_COMPARED, pipe_table(("seeds", *names), lines, right=("seeds", *names))]
-    return "\n\n".join(parts) + "\n"
+_HEADINGS = ("world", "seeds", *calibration.KINDS, "stopped")
 
 
-def summary(tallies: Sequence[Tally]) -> str:
-    missed = list(missing(tallies))
-    if not missed:
-        return f"All {len(tallies)} lines are within the limits."
-    return f"{len(missed)} of {len(tallies)} lines miss a limit: {'; '.join(missed)}."
-
-
-def missing(tallies: Sequence[Tally]) -> Iterator[str]:
-    for t in tallies:
-        faults = ", ".join(t.misses())
-        if faults:
-            yield f"{t.claim} with {t.seeds} seed{'s' if t.seeds > 1 else ''} and {t.n:,} images ({faults})"
-
-
-_HEADINGS = ("claim", "seeds", "images", "false PASS", "false FAIL", "power planned", "power seen", "coverage", "")
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    return pipe_table(_HEADINGS, lines, right=_HEADINGS[1:7])
-
-
-def _line(t: Tally) -> list[str]:
-    covered = "; ".join(
-        f"{what} {100 * held / times:.1f} ({'at least ' if bound else ''}{100 * level:g})"
-        for what, (held, times, level, bound) in t.covered.items()
+def document(rates: Sequence[Rates], useful: Sequence[Useful], trials: int) -> str:
+    """The tables with what they mean, as markdown."""
+    head = _INTRODUCTION.format(
+        trials=trials,
+        power=POWER,
+        far=FAR,
+        wrong=calibration.WRONG,
+        off=calibration.OFF,
+        error=(0.05 * 0.95 / trials) ** 0.5,
     )
-    rates = (t.false_pass, t.false_fail, t.predicted, t.power if t.predicted is not None else None)
-    shown = ["" if rate is None else f"{100 * rate:.1f}" for rate in rates]
-    return [t.claim, str(t.seeds), f"{t.n:,}", *shown, covered, ", ".join(t.misses())]
+    kept, shown = ([r for r in rates if bool(r.study.why) is shown] for shown in (False, True))
+    missed = sum(bool(r.misses()) for r in shown)
+    return (
+        "\n\n".join(
+            [
+                head,
+                f"**{summary(rates, useful)}**",
+                _FORTY.format(least=stored().least, most=stored().unsteady),
+                _arms(calibration.measured()),
+                "## Promised worlds, from scratch",
+                _table([r for r in kept if r.study.regime == "scratch"]),
+                "## Promised worlds, fine-tuned from released weights",
+                _table([r for r in kept if r.study.regime == "fine-tuned"]),
+                _SHOWN.format(missed=missed, count=len(shown)),
+                pipe_table(("claim", "world", "seeds", "rates", "misses", "why"), map(_line, shown)),
+                "## What the rules can still tell",
+                pipe_table(("", "seen", "asked"), map(_useful, useful), right=("seen", "asked")),
+            ]
+        )
+        + "\n"
+    )
+
+
+def summary(rates: Sequence[Rates], useful: Sequence[Useful]) -> str:
+    """How many lines of promised worlds are within the limits."""
+    kept = [r for r in rates if not r.study.why]
+    missed = list(missing(rates, useful))
+    if not missed:
+        return f"All {len(kept)} studies of promised worlds are within the limits, and all {len(useful)} of usefulness."
+    return f"{len(missed)} of {len(kept) + len(useful)} promised lines miss a limit: {'; '.join(missed)}."
+
+
+def missing(rates: Sequence[Rates], useful: Sequence[Useful]) -> Iterator[str]:
+    """What misses a limit that is promised."""
+    for r in rates:
+        if not r.study.why and r.misses():
+            yield f"{r.study.kind}, {r.study.name}, seeds {_seeds(r)} ({', '.join(r.misses())})"
+    yield from (what for what, seen, asked in useful if seen < asked)
+
+
+def _arms(arms: Sequence[Measured]) -> str:
+    headings = ("arm", "images", "mean, %", "bound", "spread, bounds", "least", "most", "skewness", "luck")
+    shown = {"mean": ".2f", "bound": ".2f", "spread": ".2f", "least": "+.1f", "most": "+.1f", "skewness": "+.2f"}
+    lines = [
+        [a.name, f"{a.right.shape[1]:,}", *(f"{told[key]:{form}}" for key, form in {**shown, "luck": ".2f"}.items())]
+        for a, told in ((a, described(a.right)) for a in arms)
+    ]
+    return pipe_table(headings, lines, right=headings[1:])
+
+
+def _table(rates: Sequence[Rates]) -> str:
+    lines: dict[tuple[str, str], dict[str, Rates]] = {}
+    for r in rates:
+        lines.setdefault((r.study.name, _seeds(r)), {})[r.study.kind] = r
+    return pipe_table(
+        _HEADINGS,
+        (
+            [*key, *(_cell(found[kind]) if kind in found else "" for kind in calibration.KINDS), _stopped(found)]
+            for key, found in lines.items()
+        ),
+        right=_HEADINGS[1:],
+    )
+
+
+def _seeds(r: Rates) -> str:
+    return " and ".join(str(k) for k in dict.fromkeys(r.study.seeds))
+
+
+def _stopped(found: dict[str, Rates]) -> str:
+    return f"{100 * max(r.stopped for r in found.values()):.0f}"
+
+
+def _cell(r: Rates) -> str:
+    text = f"{100 * r.false_pass:.1f} / {100 * r.false_fail:.1f} ({100 * r.covered:.0f})"
+    return f"**{text}**" if r.misses() else text
+
+
+def _line(r: Rates) -> list[str]:
+    return [r.study.kind, r.study.name, _seeds(r), _cell(r), ", ".join(r.misses()), r.study.why if r.misses() else ""]
+
+
+def _useful(u: Useful) -> list[str]:
+    what, seen, asked = u
+    return [what, f"{seen:.3f}", f"at least {asked:.3g}{'' if seen >= asked else ' **missed**'}"]

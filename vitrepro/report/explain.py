@@ -1,37 +1,15 @@
-"""A decision in two sentences, what the test could tell, and a picture of interval, margin and reported value."""
+"""A picture in text of interval, margin and reported value."""
 
 from __future__ import annotations
 
 import math
 
-from vitrepro.rules import Finding
-from vitrepro.stats import Interval
+from vitrepro.judge.finding import Finding
+from vitrepro.judge.stats import Interval
 
 WIDTH = 61
 _ASCII = str.maketrans({"─": "-", "·": ".", "├": "|", "┤": "|", "═": "=", "●": "o", "┃": "!", "‹": "<", "›": ">"})
 KEY = "─ accepted  ═ interval  ● measured  ┃ reported, or no difference"
-
-
-def strength(finding: Finding) -> str | None:
-    """What the test behind a decision could have told, in one sentence; None where nothing is random."""
-    if finding.p is None:
-        return None
-    parts = []
-    if finding.power is not None:
-        same = "ours were equal to the reported number" if finding.reported is not None else "the arms were equal"
-        parts.append(f"if {same} it would PASS in {_percent(finding.power)} of repetitions")
-    if finding.detectable is None:
-        parts.append("no difference that accuracies can have would have been told in 80%")
-    elif finding.form == "gap" or (finding.form == "measure" and finding.reported is None):
-        beyond = "or less" if finding.relation == "<" else "or more"
-        parts.append(f"80% of repetitions would PASS from a true value of {finding.detectable:.2f} {beyond}")
-    else:
-        parts.append(f"80% would FAIL from a true difference of {finding.detectable:.2f} on")
-    return f"With this spread, {', and '.join(parts)}."
-
-
-def _percent(share: float) -> str:
-    return "over 99%" if share > 0.99 else "under 1%" if share < 0.01 else f"{100 * share:.0f}%"
 
 
 def picture(finding: Finding, width: int = WIDTH, *, unicode: bool = True) -> tuple[str, ...]:
@@ -43,7 +21,7 @@ def picture(finding: Finding, width: int = WIDTH, *, unicode: bool = True) -> tu
     if drawn is None:
         return ()
     interval, at, (low, high) = drawn
-    reference = finding.bound if finding.form == "measure" and finding.reported is None else 0.0
+    reference = finding.bound if finding.form in ("measure", "share") and finding.reported is None else 0.0
     shown = [v for v in (interval.low, interval.high, at, reference, low, high) if math.isfinite(v)]
     room = 0.06 * (max(shown) - min(shown)) or 1.0
     left, right = min(shown) - room, max(shown) + room

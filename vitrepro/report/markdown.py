@@ -15,19 +15,20 @@ from urllib.parse import quote
 
 from vitrepro.claims import Registry, arms_of, recipes
 from vitrepro.errors import StoreError
+from vitrepro.judge.correction import adjusted
+from vitrepro.judge.finding import ALPHA, Outcome
+from vitrepro.judge.rejudge import Judged, rejudge
+from vitrepro.judge.verdict import Verdict
 from vitrepro.record import Environment, Record, TrainResult
-from vitrepro.report import families
-from vitrepro.report.judged import Judged, rejudge
+from vitrepro.report import families, words
 from vitrepro.report.protocol import compute
 from vitrepro.report.rows import Row, rows
 from vitrepro.report.section import section
 from vitrepro.report.selection import Scope, of_an_attempt, scope, unchecked
 from vitrepro.report.sizes import Sizes, by_experiment
 from vitrepro.report.text import anchor, bullets, fenced, number_of, pipe_table, plain, sentence
-from vitrepro.rules import ALPHA
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import Store, explain, portable, write_atomic
-from vitrepro.verdict import Outcome, Verdict
 
 NO_PLOTS = "Figures are left out: matplotlib is not installed (`pip install 'vitrepro[report]'`)."
 
@@ -244,7 +245,7 @@ def _after_correction(judged: Sequence[Judged], against: int) -> str:
     claims = _judged_claims(judged)
     opposed = [
         (verdict, a.holm)
-        for (_, verdict), a in zip(claims, families.adjusted(claims), strict=True)
+        for (_, verdict), a in zip(claims, adjusted(claims), strict=True)
         if verdict.outcome in (Outcome.FAIL, Outcome.EXCEEDS)
     ]
     by_chance = [holm for verdict, holm in opposed if verdict.p_against is not None]
@@ -263,10 +264,10 @@ def _outcomes(judged: Sequence[Judged], verdicts: Sequence[Verdict]) -> str:
     of = f"of {number_of(len(judged), what)}"
     sentences = []
     for outcome in Outcome:
-        support = Counter(v.support for v in verdicts if v.outcome is outcome)
+        support = Counter(words.support(v) for v in verdicts if v.outcome is outcome)
         if support:
-            words = ", ".join(f"{count} × {word}" for word, count in sorted(support.items()))
-            told = f" ({words})" if outcome.decided else ""
+            kinds = ", ".join(f"{count} × {word}" for word, count in sorted(support.items()))
+            told = f" ({kinds})" if outcome.decided else ""
             sentences.append(f"**{support.total()} {of}: {outcome.value}**{told}")
     gone = len(judged) - len(verdicts)
     if gone:

@@ -12,9 +12,9 @@ from rich.console import Console
 from vitrepro import cost, session
 from vitrepro.budget import Clock, Pick
 from vitrepro.cost import Cost, duration
+from vitrepro.forecast.outlook import Outlook, joint
 from vitrepro.memory import Room, across_images, size
 from vitrepro.plan import ClaimPlan, Run, unique_runs
-from vitrepro.power import Outlook
 from vitrepro.recipe import Recipe
 from vitrepro.report.terminal import table
 from vitrepro.store import Store
@@ -149,10 +149,8 @@ def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
             "seconds": _finite(c.seconds),
             "seconds_are_rough": c.rough,
             "cannot_pass": c.doubt,
-            "power": [
-                {"label": o.label, "power": o.power, "detectable": o.detectable, "assumed": o.assumed, "least": o.least}
-                for o in c.outlooks
-            ],
+            "power": [_outlook_json(o) for o in c.outlooks],
+            "joint_power": _worlds(joint(c.outlooks)),
         }
         for c in made.plans
     ]
@@ -182,6 +180,23 @@ def as_json(made: CostedPlans, picked: Picked | None) -> dict[str, Any]:
             {"claim": p.claim.id, "scale": p.choice.scale, "added_seconds": _finite(seconds)} for p, seconds in left
         ],
     }
+
+
+def _outlook_json(o: Outlook) -> dict[str, Any]:
+    return {
+        "label": o.label,
+        "power": _worlds(o.power),
+        "detectable": {"steady": _finite(o.steady.detectable), "unsteady": _finite(o.unsteady.detectable)},
+        "assumed": o.assumed,
+        "least": o.least,
+        "seeds_needed": o.needs or None,
+        "margin_needed": o.margin,
+    }
+
+
+def _worlds(power: tuple[float, float] | None) -> dict[str, float] | None:
+    """In the world of steady and of unsteady seeds."""
+    return None if power is None else {"steady": power[0], "unsteady": power[1]}
 
 
 def _memory_json(memory: Memory | None) -> dict[str, Any]:
@@ -225,6 +240,10 @@ def print_plans(
             "models need less.",
             markup=False,
         )
+    together = [p for c in made.plans if (p := joint(c.outlooks))]
+    if len(together) > 1:
+        whole = (math.prod(p[0] for p in together), math.prod(p[1] for p in together))
+        out.print(f"That all {len(together)} claims with a power PASS: {_span(whole)} if all are true.", markup=False)
     slots = f"{len(devices)} slot{'s' if len(devices) > 1 else ''} ({devices[0]})"
     out.print(f"In all {made.to_run} runs to do on {slots}; runs that claims share are counted once.", markup=False)
     if not made.to_run:
@@ -305,11 +324,36 @@ def _claims_and_scale(fits: Sequence[Pick]) -> str:
 
 
 def _outlook(outlooks: Sequence[Outlook]) -> str:
-    """The hardest of the comparisons, which decides whether all can hold."""
+    """The hardest of the comparisons, and the power of all of them together, in both worlds."""
     if not outlooks:
         return ""
-    hardest = min(outlooks, key=lambda o: (o.power if o.power is not None else 1.0, o.edge - o.detectable))
-    return hardest.text + (f" (hardest of {len(outlooks)})" if len(outlooks) > 1 else "")
+    hardest = min(outlooks, key=lambda o: (o.power[1] if o.power else 1.0, o.edge - o.unsteady.detectable))
+    text = _told(hardest)
+    if len(outlooks) == 1:
+        return text
+    together = joint(outlooks)
+    whole = f"; all {len(outlooks)} together: {_span(together)} power to PASS" if together else ""
+    return f"{text} (hardest of {len(outlooks)}){whole}"
+
+
+def _told(o: Outlook) -> str:
+    detectable = sorted((o.steady.detectable, o.unsteady.detectable))
+    told = " to ".join(dict.fromkeys("any" if math.isinf(d) else f"{d:.2f}" for d in detectable))
+    if o.power is None:
+        return f"{o.label}: 80% power to PASS from a gap of {told} on"
+    least, most = ("at least ", "at most ") if o.least else ("", "")
+    return (
+        f"{o.label}: {least}{_span(o.power)} power to PASS if equal, 80% to FAIL from a difference of {most}{told} on"
+    )
+
+
+def _span(power: tuple[float, float]) -> str:
+    """Power with unsteady and with steady seeds."""
+    return " to ".join(dict.fromkeys(_share(p) for p in sorted(power)))
+
+
+def _share(p: float) -> str:
+    return "<0.1%" if p < 1e-3 else f"{100 * p:.2g}%" if p < 0.1 else f"{100 * p:.0f}%"
 
 
 def _runs(c: Costed) -> str:

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrepro.report.judged import Judged
+from vitrepro.judge.finding import Finding, Outcome
+from vitrepro.judge.rejudge import Judged
+from vitrepro.judge.rules import printed_sd
+from vitrepro.judge.stats import Interval
 from vitrepro.report.sizes import Sizes
-from vitrepro.rules import printed_sd
 from vitrepro.spec import Cell, ExactExpect, ValueExpect
-from vitrepro.stats import Interval
 from vitrepro.store import Store, explain, thin, write_atomic
-from vitrepro.verdict import Finding, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -268,19 +268,13 @@ def points(judged: Judged) -> list[Point]:
         return []
     made = []
     for f in judged.verdict.findings:
-        if f.form in ("measure", "literal"):  # in units of their own, or words about printed numbers
+        if f.form in ("measure", "literal", "share"):  # in units of their own, or words about printed numbers
             continue
-        match judged.scale.expect:
-            case ExactExpect(cells=exact):
-                if f.reported:  # no relative difference from zero
-                    made.append(_relative(f, exact[f.label].direction))
-            case ValueExpect(cells=values):
-                upper = f.bound if values[f.label].direction == "two_sided" else math.inf
-                made.append(_point(f, f.measured - (f.reported or 0.0), f.deciding, -f.bound, upper))
-            case expect:
-                equal = expect is not None and expect.kind == "equivalence"
-                low, high = (-f.bound, f.bound) if equal else (f.bound, math.inf)
-                made.append(_point(f, f.measured, f.interval, low, high))
+        if f.form == "exact":
+            made += [_relative(f)] if f.reported else []  # no relative difference from zero
+        else:
+            shown = f.measured - (f.reported or 0.0)
+            made.append(_point(f, shown, f.deciding, f.region.low, f.region.high))
     return made
 
 
@@ -290,11 +284,11 @@ def _point(f: Finding, x: float, interval: Interval | None, accept_low: float, a
     return Point(f.label, f.outcome, x, low, high, accept_low, accept_high, text)
 
 
-def _relative(f: Finding, direction: str) -> Point:
+def _relative(f: Finding) -> Point:
     assert f.reported
     x, bound = 100 * (f.measured / f.reported - 1), 100 * f.bound / abs(f.reported)
-    low = -math.inf if direction == "at_most" else -bound
-    high = math.inf if direction == "at_least" else bound
+    low = -bound if math.isfinite(f.region.low) else -math.inf
+    high = bound if math.isfinite(f.region.high) else math.inf
     return Point(f.label, f.outcome, x, x, x, low, high, f"{f.measured:.5g} / {f.reported:.5g}")
 
 

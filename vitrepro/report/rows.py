@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
-from vitrepro.report.families import Adjusted, adjusted
-from vitrepro.rules import number_text
-from vitrepro.spec import Claim, ExactExpect, ValueExpect
-from vitrepro.stats import Interval
-from vitrepro.verdict import Finding, Outcome, Verdict, tightest
+from vitrepro.judge.correction import Adjusted, adjusted, cells
+from vitrepro.judge.finding import Finding
+from vitrepro.judge.stats import Interval
+from vitrepro.judge.verdict import Verdict
+from vitrepro.report import words
+from vitrepro.report.words import deciding, number_text, p_text
+from vitrepro.spec import Claim
 
 HEADINGS = (
     "claim",
@@ -60,24 +62,16 @@ def row(claim: Claim, verdict: Verdict, p: Adjusted) -> Row:
     return Row(
         claim=claim.id,
         outcome=verdict.outcome.value,
-        measured=measured_text(shown, verdict.findings) if shown else verdict.reason,
-        reported=reported_text(claim, verdict.scale, shown),
-        margin=margin_text(claim, verdict.scale, shown) if shown else "",
+        measured=measured_text(shown, verdict.findings) if shown else words.reason(verdict),
+        reported=reported_text(claim, shown),
+        margin=margin_text(shown) if shown else "",
         seeds=str(verdict.seeds or ""),
-        p=p.cells[0],
-        holm=p.cells[1],
+        p=p_text(p.p),
+        holm=p_text(p.holm),
         scale=verdict.scale or "",
         fidelity=verdict.fidelity or "",
-        qualifiers="; ".join(verdict.qualifiers),
+        qualifiers="; ".join(words.qualifiers(verdict)),
     )
-
-
-def deciding(verdict: Verdict) -> Finding | None:
-    """The finding nearest to another outcome, among those that agree with the verdict where there are any."""
-    if not verdict.findings:
-        return None
-    same = [f for f in verdict.findings if f.outcome is verdict.outcome]
-    return tightest(same or verdict.findings)
 
 
 def interval_text(interval: Interval) -> str:
@@ -86,56 +80,90 @@ def interval_text(interval: Interval) -> str:
 
 def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
     """The measured value with its interval, what it is of, and how many findings stand behind it."""
-    digits = {"value": ".2f", "count": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f"}.get(finding.form)
-    if finding.form == "measure" and finding.reported is not None:
-        digits = ".5g"
-    value = format(finding.measured, digits) if digits else number_text(finding.measured)
+    digits = {"value": ".2f", "count": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f", "share": ".1f"}
+    digit = ".5g" if finding.form == "measure" and finding.reported is not None else digits.get(finding.form)
+    value = format(finding.measured, digit) if digit else number_text(finding.measured)
     text = f"{value} {interval_text(finding.interval)}" if finding.interval else value
-    text = f"{finding.label}: {'more than ' if finding.measured_open else ''}{text}"
+    text = f"{finding.label}: {'more than ' if words.opened(finding)[0] else ''}{text}"
     if len(findings) > 1:
         agree = sum(f.outcome is finding.outcome for f in findings)
-        text += f" ({agree} of {len(findings)} {finding.outcome.value})"
+        passed, stay = cells(findings)
+        after = f"; {stay} of {passed} PASS after Holm" if passed > stay else ""
+        text += f" ({agree} of {len(findings)} {finding.outcome.value}{after})"
     return text
 
 
-def reported_text(claim: Claim, scale: str | None, finding: Finding | None) -> str:
+def reported_text(claim: Claim, finding: Finding | None) -> str:
     """The reported number that the finding is held against, or the cells behind an ordering."""
     if finding is not None and finding.reported is not None:
-        sign = {"at_least": "at least ", "at_most": "at most "}.get(_direction(claim, scale, finding), "")
-        return f"{'more than ' if finding.reported_open else sign}{number_text(finding.reported)}"
+        sign = {"at_least": "at least ", "at_most": "at most ", "-": "at least "}.get(finding.relation, "")
+        return f"{'more than ' if words.opened(finding)[1] else sign}{number_text(finding.reported)}"
     if claim.reported is None:
         return "in words"
-    cells = [f"{name} {cell.value:g}" for name, cell in claim.reported.cells.items()]
-    return ", ".join(cells[:3]) + (f", ... ({len(cells)} cells)" if len(cells) > 3 else "")
+    named = [f"{name} {cell.value:g}" for name, cell in claim.reported.cells.items()]
+    return ", ".join(named[:3]) + (f", ... ({len(named)} cells)" if len(named) > 3 else "")
 
 
-def margin_text(claim: Claim, scale: str | None, finding: Finding) -> str:
+def margin_text(finding: Finding) -> str:
     """How far from the reported number is still equal, or how large a gap must be."""
     if finding.form == "literal":
         return finding.relation
-    if finding.form in ("gap", "measure"):
+    if finding.form in ("gap", "share") or (finding.form == "measure" and finding.reported is None):
         return f"{finding.relation or '>'} {finding.bound:g}"
-    sign = {"at_least": "-", "at_most": "+"}.get(_direction(claim, scale, finding), "±")
+    sign = {"at_least": "-", "at_most": "+", "-": "-"}.get(finding.relation, "±")
     return f"{sign} {finding.bound:.3g}" if finding.bound else "none"
-
-
-def _direction(claim: Claim, scale: str | None, finding: Finding) -> str:
-    entry = claim.scales.entries().get(scale or "")
-    cells = entry.expect.cells if entry and isinstance(entry.expect, ExactExpect | ValueExpect) else {}
-    return cells[finding.label].direction if finding.label in cells else ""
 
 
 def as_json(claim: Claim, verdict: Verdict, p: Adjusted) -> dict[str, Any]:
     """A verdict as plain values: integers and floats as measured, no text to parse; an open edge is null."""
-    values = asdict(verdict)
-    values["outcome"] = verdict.outcome.value
-    values["support"] = verdict.support
-    values["statement"] = claim.statement
-    values["claim_hash"] = claim.hash
-    values |= {"p": verdict.p, "p_against": verdict.p_against, "p_holm": p.holm}
-    for finding in values["findings"]:
-        finding["outcome"] = Outcome(finding["outcome"]).value
-        finding["because"] = f"{finding['measures']} {finding['decides']}".strip()
-        if finding["accepted"] is not None:
-            finding["accepted"] = [edge if math.isfinite(edge) else None for edge in finding["accepted"]]
-    return values
+    history = verdict.history
+    return {
+        "claim_id": verdict.claim_id,
+        "outcome": verdict.outcome.value,
+        "scale": verdict.scale,
+        "fidelity": verdict.fidelity,
+        "reason": words.reason(verdict),
+        "qualifiers": words.qualifiers(verdict),
+        "findings": [_finding_json(f) for f in verdict.findings],
+        "seeds": verdict.seeds,
+        "n": verdict.n,
+        "run_ids": verdict.run_ids,
+        "support": words.support(verdict),
+        "statement": claim.statement,
+        "claim_hash": claim.hash,
+        "p": verdict.p,
+        "p_against": verdict.p_against,
+        "p_holm": p.holm,
+        "could_have_been_pass": verdict.confirmable,
+        "could_have_been_fail": verdict.refutable,
+        "looks": {"number": history.number, "level": history.alpha, "earlier": history.earlier},
+    }
+
+
+def _finding_json(f: Finding) -> dict[str, Any]:
+    left, right = words.opened(f)
+    accepted = f.accepted
+    return {
+        "label": f.label,
+        "outcome": f.outcome.value,
+        "measured": f.measured,
+        "interval": asdict(f.interval) if f.interval else None,
+        "reported": f.reported,
+        "bound": f.bound,
+        "measures": words.measures(f),
+        "decides": words.decides(f),
+        "because": words.because(f),
+        "slack": f.slack if math.isfinite(f.slack) else None,
+        "form": f.form,
+        "relation": words.relation(f),
+        "measured_open": left,
+        "reported_open": right,
+        "deciding": asdict(f.deciding) if f.deciding else None,
+        "accepted": [edge if math.isfinite(edge) else None for edge in accepted] if accepted else None,
+        "p": f.p,
+        "p_against": f.p_against,
+        "power": f.power,
+        "detectable": f.detectable,
+        "mcnemar": f.mcnemar,
+        "blocked_by": f.block.name if f.block else None,
+    }

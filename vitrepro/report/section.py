@@ -12,24 +12,24 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from vitrepro import stats
 from vitrepro.catalog import DATASETS
 from vitrepro.claims import Registry, builtin_dir, recipes
 from vitrepro.cost import duration, recipe_flops
+from vitrepro.judge import stats
+from vitrepro.judge.finding import Finding, Outcome
+from vitrepro.judge.rejudge import Judged
+from vitrepro.judge.verdict import Verdict
 from vitrepro.recipe import Recipe
-from vitrepro.record import AnalyticResult, Deviation, Record, TrainResult
+from vitrepro.record import AnalyticResult, Deviation, Measured, Record, TrainResult
 from vitrepro.report import explain as explained
-from vitrepro.report import families
-from vitrepro.report.judged import Judged
+from vitrepro.report import words
 from vitrepro.report.protocol import flops_text, side_by_side
-from vitrepro.report.rows import deciding
 from vitrepro.report.selection import unchecked
 from vitrepro.report.sizes import Sizes
 from vitrepro.report.text import anchor, bullets, fenced, number_of, pipe_table, plain, sentence
-from vitrepro.rules import number_text
+from vitrepro.report.words import deciding, number_text
 from vitrepro.spec import Claim, TrainExperiment
 from vitrepro.store import Store
-from vitrepro.verdict import Finding, Measured, Outcome, Verdict
 
 MOST_CELLS = 12
 
@@ -112,15 +112,17 @@ def _protocol(j: Judged, registry: Registry) -> str:
 
 def _outcome(verdict: Verdict, *, drawn: bool) -> Iterator[str]:
     """The decision, why, what the test could tell; with a picture in text where no figure shows it."""
-    support = f", {verdict.support}" if verdict.outcome.decided else ""
-    qualifiers = f" Qualified: {plain('; '.join(verdict.qualifiers))}." if verdict.qualifiers else ""
-    yield f"**{verdict.outcome.value}**{support}: {plain(sentence(verdict.reason))}{qualifiers}"
+    support = f", {words.support(verdict)}" if verdict.outcome.decided else ""
+    qualifiers = f" Qualified: {plain('; '.join(words.qualifiers(verdict)))}." if words.qualifiers(verdict) else ""
+    yield f"**{verdict.outcome.value}**{support}: {plain(sentence(words.reason(verdict)))}{qualifiers}"
     decides = deciding(verdict)
     if decides is None:
         return
-    if decides.because not in verdict.reason:
-        yield plain(sentence(decides.because))
-    strength = explained.strength(decides)
+    if words.because(decides) not in words.reason(verdict):
+        yield plain(sentence(words.because(decides)))
+    if past := words.history(verdict):
+        yield f"{plain(sentence(past))} Level of this look: {verdict.history.alpha:.2%}."
+    strength = words.strength(decides)
     if strength and verdict.outcome.decided:
         yield plain(strength)
     picture = explained.picture(decides)
@@ -137,17 +139,19 @@ def _finding_cells(f: Finding, bold: bool) -> list[str]:
     """The one nearest to another outcome is set in bold."""
     i = f.interval
     digits = 3 if f.form == "measure" else 2
-    interval = f"{i.low:.{digits}f} to {i.high:.{digits}f} ({100 * i.level:g}%, {plain(i.method)})" if i else ""
+    method = f"{100 * i.level:g}%, {plain(words.METHODS.get(i.method, i.method))}" if i else ""
+    interval = f"{i.low:.{digits}f} to {i.high:.{digits}f} ({method})" if i else ""
     sign = "+" if f.reported is None else ""
     measured = f"{f.measured:{sign}.{digits}f}" if i else number_text(f.measured)
     reported = number_text(f.reported) if f.reported is not None else ""
-    if f.measured_open:
-        measured = f"more than {measured}"
-    if f.reported_open:
-        reported = f"more than {reported}"
-    bound = plain(f.relation) if f.form == "literal" else f"{plain(f.relation)} {f.bound:.4g}".strip()
+    measured, reported = (
+        f"more than {text}" if opened else text
+        for text, opened in zip((measured, reported), words.opened(f), strict=True)
+    )
+    relation = plain(words.relation(f))
+    bound = relation if f.form == "literal" else f"{relation} {f.bound:.4g}".strip()
     label = f"**{plain(f.label)}**" if bold else plain(f.label)
-    p = families.p_text(f.p_against if f.outcome in (Outcome.FAIL, Outcome.EXCEEDS) else f.p)
+    p = words.p_text(f.p_against if f.outcome in (Outcome.FAIL, Outcome.EXCEEDS) else f.p)
     told = "" if f.detectable is None else f"{f.detectable:.2f}"
     return [label, measured, interval, reported, bound, p.replace("<", "&lt;"), told, f.outcome.value]
 
@@ -204,7 +208,7 @@ def _counted(m: Measured, store: Store) -> str:
 def _trained(m: Measured, store: Store, columns: Sequence[str]) -> list[str]:
     if m.record is None or not isinstance(m.record.result, TrainResult):
         return [_state(m, store), *[""] * (3 + len(columns))]
-    r, i = m.record.result, stats.wilson(m.record.result.correct, m.record.result.n)
+    r, i = m.record.result, stats.binomial(m.record.result.correct, m.record.result.n)
     return [
         f"{r.correct}/{r.n}",
         f"{100 * r.correct / r.n:.2f}",

@@ -9,20 +9,22 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from vitrepro.audit.sensitivity import STEPS, Examined, Trial, examine, examine_literal
 from vitrepro.claims import Registry
 from vitrepro.errors import UsageError
-from vitrepro.report.judged import Judged, rejudge
+from vitrepro.judge.finding import Outcome
+from vitrepro.judge.rejudge import Judged, rejudge
+from vitrepro.report import words
 from vitrepro.report.terminal import STYLES, print_lines
-from vitrepro.sensitivity import STEPS, Examined, Trial, examine, examine_literal
 from vitrepro.store import Store
-from vitrepro.verdict import Outcome
 
-HEADINGS = ("claim", "scale", "outcome", "nearest change", *(f"{step:+d}" for step in STEPS), "reversed")
+MOVED = tuple(f"{step:+d}" for step in STEPS)
+HEADINGS = ("claim", "scale", "outcome", "could have been", "nearest change", *MOVED, "reversed")
 TABLE_WIDTH = 150  # columns of a terminal below which the table would be folded beyond reading
 LEGEND = (
     "Under -3 to +3 stands the outcome with the reported number moved by so many margins, or with a gap or bound that "
     "is so much easier or harder to meet; of printed numbers one cell at a time. What stands in brackets does not "
-    "count: no measurement could have led there, or a relation was turned around, which no printed number could do."
+    "count: no measurement could have led there."
 )
 
 
@@ -82,11 +84,11 @@ def _audited(registry: Registry, judged: Judged) -> Audited:
     if claim is None or found is None:
         return Audited(entry.claim_id, entry.scale, entry.outcome, f"not judged again: {judged.changes[0]}", None)
     examined = None
-    if judged.basis is not None and (found.outcome.decided or found.outcome is Outcome.INCONCLUSIVE):
-        examined = examine(claim, found, judged.basis.judge)
+    if judged.stands and (found.outcome.decided or found.outcome is Outcome.INCONCLUSIVE):
+        examined = examine(claim, found)
     elif found.fidelity == "literal":
         examined = examine_literal(claim, found, registry.cells(claim))
-    why = "" if found.outcome.decided else found.reason
+    why = "" if found.outcome.decided else words.reason(found)
     return Audited(entry.claim_id, entry.scale, found.outcome.value, why, examined)
 
 
@@ -132,7 +134,13 @@ def print_audited(out: Console, found: Sequence[Audited]) -> None:
 def _cells(a: Audited) -> tuple[str, ...]:
     e = a.examined
     moved = [_outcome(e.at(step), a) if e else "" for step in STEPS]
-    return a.claim_id, a.scale, a.outcome, _nearest(a), *moved, _outcome(e.reversed, a) if e else ""
+    return a.claim_id, a.scale, a.outcome, _could(a), _nearest(a), *moved, _outcome(e.reversed, a) if e else ""
+
+
+def _could(a: Audited) -> str:
+    if a.examined is None:
+        return ""
+    return "literal" if a.scale == "literal" else words.could_have_been(a.examined.verdict)
 
 
 def _nearest(a: Audited) -> str:
@@ -153,9 +161,9 @@ def _outcome(trial: Trial | None, a: Audited) -> str:
 def _print_block(out: Console, a: Audited) -> None:
     out.print(Text(a.outcome, style=STYLES.get(a.outcome, "")), Text(a.name))
     cells = dict(zip(HEADINGS, _cells(a), strict=True))
-    moved = ", ".join(f"{step:+d} {text}" for step in STEPS if (text := cells[f"{step:+d}"]))
-    facts = (("nearest change", cells["nearest change"]), ("moved", moved), ("reversed", cells["reversed"]))
-    for name, text in facts:
+    moved = ", ".join(f"{step} {text}" for step in MOVED if (text := cells[step]))
+    facts = {**{name: cells[name] for name in ("could have been", "nearest change")}, "moved": moved}
+    for name, text in (facts | {"reversed": cells["reversed"]}).items():
         if text:
             out.print(f"  {name:<15} {text}", markup=False, soft_wrap=True)
 
@@ -170,6 +178,8 @@ def as_json(found: Sequence[Audited]) -> dict[str, Any]:
                 "outcome": a.outcome,
                 "decided": a.decided,
                 "fixed": a.fixed,
+                "could_have_been_pass": a.examined.verdict.confirmable if a.examined else None,
+                "could_have_been_fail": a.examined.verdict.refutable if a.examined else None,
                 "why_undecided": a.why or None,
                 "nearest": _trial(a.examined.nearest) if a.examined and a.examined.nearest else None,
                 "trials": [_trial(t) for t in a.examined.trials] if a.examined else [],

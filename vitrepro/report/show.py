@@ -18,7 +18,7 @@ from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import VerdictEntry
 
 if TYPE_CHECKING:  # brings in numpy
-    from vitrepro.report.judged import Judged
+    from vitrepro.judge.rejudge import Judged
 
 
 def describe(
@@ -88,11 +88,11 @@ def _today(old: VerdictEntry, judged: Sequence[Judged], *, unicode: bool) -> Ite
     verdict = next((j.verdict for j in judged if (j.entry.claim_id, j.entry.scale) == (old.claim_id, old.scale)), None)
     if verdict is None:
         return
-    from vitrepro.report.explain import KEY, ascii_only, picture, strength  # brings in numpy
-    from vitrepro.report.rows import deciding
+    from vitrepro.report.explain import KEY, ascii_only, picture  # brings in numpy
+    from vitrepro.report.words import deciding, reason, strength
 
-    if (verdict.outcome.value, verdict.reason) != (old.outcome, old.reason):
-        yield f"judged again: {verdict.outcome.value}: {verdict.reason}"
+    if (verdict.outcome.value, reason(verdict)) != (old.outcome, old.reason):
+        yield f"judged again: {verdict.outcome.value}: {reason(verdict)}"
     shown = deciding(verdict)
     if shown is None:
         return
@@ -111,11 +111,12 @@ def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> l
         return [f"Scale {name}: infeasible: {entry.infeasible}"]
     assert entry.expect is not None
     if isinstance(entry.expect, LiteralExpect):
-        from vitrepro.verdict import judge_literal  # brings in numpy
+        from vitrepro.judge.printed import judge_literal  # brings in numpy
+        from vitrepro.report.words import because
 
         verdict = judge_literal(claim, evaluate(entry.expect, registry.cells(claim)))
         lines = [f"Scale {name}: the statement against the source's own numbers: {verdict.outcome.value}"]
-        return lines + [f"  {f.outcome.value}: {f.because}" for f in verdict.findings]
+        return lines + [f"  {f.outcome.value}: {because(f)}" for f in verdict.findings]
     assert entry.experiment is not None
     experiment = registry.experiment(entry.experiment)
     lines = [f"Scale {name}: {entry.fidelity}, experiment {experiment.id}: {experiment.title}"]

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitrepro import stats
+from vitrepro.judge import stats
+from vitrepro.judge.arm import Arm
+from vitrepro.judge.rejudge import Judged
+from vitrepro.judge.rules import contrast_of
+from vitrepro.judge.spread import spread
+from vitrepro.judge.stats import Estimate, Interval
 from vitrepro.record import Measured, Record, TrainResult
-from vitrepro.report.judged import Judged
-from vitrepro.rules import Arm, difference_of
 from vitrepro.spec import content_hash
-from vitrepro.stats import Interval
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,13 @@ def _point(size: int, members: Sequence[Measured]) -> Point:
     results = [m.record.result for m in members if m.record and isinstance(m.record.result, TrainResult)]
     accuracies = tuple(100 * r.correct / r.n for r in results)
     if len(accuracies) >= 3:
-        i = stats.t_interval(accuracies)
+        own = spread(accuracies, results[0].n, "scratch")
+        i = Estimate(float(np.mean(accuracies)), own.sd / len(accuracies) ** 0.5, own.freedom, own.source).interval(
+            0.95
+        )
         i = Interval(max(i.low, 0.0), min(i.high, 100.0), i.level, i.method)
     else:
-        i = stats.wilson(round(float(np.mean(accuracies)) / 100 * results[0].n), results[0].n)
+        i = stats.binomial(round(float(np.mean(accuracies)) / 100 * results[0].n), results[0].n)
     return Point(size, members[0].arm, accuracies, i)
 
 
@@ -159,7 +164,7 @@ def _pairs(lines: dict[str, tuple[Point, ...]], arms: dict[tuple[str, int], Arm]
         gaps = []
         for size in shared:
             both = {"a": arms[a, size], "b": arms[b, size]}
-            difference, estimate = difference_of({"a": 1, "b": -1}, both)
+            difference, estimate = contrast_of({"a": 1, "b": -1}, both)
             gaps.append(Gap(size, difference, estimate.interval(0.95)))
         if gaps:
             yield Pair(a, b, tuple(gaps))

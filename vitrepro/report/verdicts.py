@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from vitrepro.report.explain import KEY, ascii_only, picture, strength
-from vitrepro.report.rows import HEADINGS, Row, deciding
+from vitrepro.judge.finding import Outcome, combine
+from vitrepro.judge.verdict import Verdict
+from vitrepro.report import words
+from vitrepro.report.explain import KEY, ascii_only, picture
+from vitrepro.report.rows import HEADINGS, Row
 from vitrepro.report.terminal import STYLES, can_encode, table
+from vitrepro.report.words import deciding, strength
 from vitrepro.spec import Claim
-from vitrepro.verdict import Outcome, Verdict, combine
 
 TABLE_WIDTH = 130  # columns below which the table's cells would be folded beyond reading
 
@@ -42,8 +45,10 @@ def print_reasons(out: Console, verdicts: Sequence[Verdict]) -> None:
         shown = deciding(v)
         told = strength(shown) if shown and v.outcome is Outcome.PASS else None
         if v.outcome is not Outcome.PASS or told:
-            text = v.reason if v.outcome is not Outcome.PASS else told
+            text = words.reason(v) if v.outcome is not Outcome.PASS else told
             out.print(f"{v.claim_id}: {v.outcome.value}: {text}", markup=False, soft_wrap=True)
+        if past := words.history(v):
+            out.print(f"{v.claim_id}: {past}", markup=False, soft_wrap=True)
 
 
 def print_findings(out: Console, claim: Claim, verdict: Verdict, source: Claim | None = None) -> None:
@@ -61,15 +66,15 @@ def print_findings(out: Console, claim: Claim, verdict: Verdict, source: Claim |
         say(f"Numbers of {source.id}: {source.statement} ({source.source.paper}, {source.source.where})")
     unicode = can_encode(out)
     for f in verdict.findings:
-        say(f"{f.outcome.value}: {f.because}")
+        say(f"{f.outcome.value}: {words.because(f)}")
         told = strength(f) if f.outcome.decided else None
         for line in (*((told,) if told else ()), *picture(f, unicode=unicode)):
             say(f"  {line}")
     if any(picture(f) for f in verdict.findings):
         say(f"  {KEY if unicode else ascii_only(KEY)}")
     if verdict.outcome is not combine(f.outcome for f in verdict.findings):  # something keeps them from deciding
-        say(f"{verdict.outcome.value}: {verdict.reason}")
-    say(f"{claim.id}{_part(claim, verdict)}: {verdict.outcome.value}: {verdict.support}. {claim.notes}".rstrip())
+        say(f"{verdict.outcome.value}: {words.reason(verdict)}")
+    say(f"{claim.id}{_part(claim, verdict)}: {verdict.outcome.value}: {words.support(verdict)}. {claim.notes}".rstrip())
 
 
 def _part(claim: Claim, verdict: Verdict) -> str:

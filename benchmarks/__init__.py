@@ -1,0 +1,1 @@
+"""Studies and rivals that are not part of the installed program."""

@@ -1,0 +1,1 @@
+"""The tool doubts: reported numbers, verdicts and its own rules."""
