@@ -25,7 +25,7 @@ from vitrepro.judge.spread import Regime
 from vitrepro.plan import Run
 from vitrepro.spec import Cell, Claim, Expect
 
-N, LABS, CLOSE = 797, 300, 0.07  # images of digits; what was promised is 10 points
+N, LABS, CLOSE = 797, 300, 0.10  # images of digits; what was promised is 10 points
 BOTH = [(k, regime) for k in (3, 5) for regime in ("scratch", "fine-tuned")]
 
 

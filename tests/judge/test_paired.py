@@ -14,19 +14,20 @@ from scipy.stats import ttest_rel
 from verdict_cases import RECIPE, equal, equivalence, judged, planned, runs, trained
 
 from vitrepro import claims
-from vitrepro.judge import elsewhere, rules, stats
-from vitrepro.report import words
 from vitrepro.arrays import Bools, Floats
+from vitrepro.audit.sensitivity import STEPS, examine
+from vitrepro.forecast import outlook
+from vitrepro.judge import elsewhere, rules, stats
+from vitrepro.judge.arm import Arm
 from vitrepro.judge.elsewhere import Asked
+from vitrepro.judge.finding import Outcome
 from vitrepro.judge.given import Given
+from vitrepro.judge.verdict import Verdict, judge
 from vitrepro.plan import Override, Run, apply
 from vitrepro.recipe import COMPUTING, Recipe, TrainSpec, apart
 from vitrepro.record import Measured
-from vitrepro.judge.arm import Arm
-from vitrepro.judge.finding import Outcome
-from vitrepro.audit.sensitivity import STEPS, examine
-from vitrepro.spec import Claim, EquivalenceExpect
-from vitrepro.judge.verdict import Verdict, judge
+from vitrepro.report import words
+from vitrepro.spec import EquivalenceExpect
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 DOCUMENTATION = Path(__file__).parent.parent.parent / "docs/performance"
@@ -199,8 +200,8 @@ def test_a_shift_of_three_margins_fails(off: float):
 
 
 def test_pairs_too_far_apart_from_seed_to_seed_decide_nothing():
-    assert paired(pairs(10, 2_000, own=3.0), 1.0).outcome is INCONCLUSIVE
-    assert paired(pairs(10, 2_000, own=3.0), 6.0).outcome is PASS
+    assert paired(pairs(10, 2_000, own=2.0), 1.0).outcome is INCONCLUSIVE
+    assert paired(pairs(10, 2_000, own=2.0), 6.0).outcome is PASS
 
 
 def test_a_difference_on_the_edge_decides_nothing():
@@ -241,7 +242,7 @@ def test_a_missing_or_a_left_out_seed_decides_nothing():
     gone = [*measured[:-1], dataclasses.replace(measured[-1], record=None, predictions=None)]
     assert judge(claim, "gpu", gone, registered_seeds=10).outcome is Outcome.NOT_RUN
     fewer = runs({arm: rows[:9] for arm, rows in arms.items()})
-    assert "9 of 10 seeds" in judge(claim, "gpu", fewer, registered_seeds=10).qualifiers
+    assert "9 of 10 seeds" in words.qualifiers(judge(claim, "gpu", fewer, registered_seeds=10))
     for measured in (fewer, runs(arms, complete_n=2_001)):
         assert judge(claim, "gpu", measured, registered_seeds=10).outcome is INCONCLUSIVE
     assert judge(claim, "gpu", runs(arms), registered_seeds=10).outcome is PASS
@@ -254,7 +255,8 @@ def test_one_pair_decides_nothing():
         assert "one seed does not tell how far apart the runs of a seed lie" in words.reason(verdict)
     seeds_that_agree = [rows[[0, 0, 0]] for rows in pairs(1, 5_000)]
     assert paired(seeds_that_agree).outcome is INCONCLUSIVE
-    assert paired(pairs(2, 5_000), 5.0).outcome is PASS
+    assert paired(pairs(2, 5_000), 5.0).outcome is INCONCLUSIVE
+    assert paired(pairs(3, 5_000), 5.0).outcome is PASS
 
 
 def test_arms_that_guess_or_make_no_error_do_not_pass_as_pairs():
@@ -269,10 +271,10 @@ def test_arms_that_guess_or_make_no_error_do_not_pass_as_pairs():
 def test_a_seed_counts_once_for_every_pair_that_differs():
     a, b = pairs(4, 1_000)
     one_arm_agrees = paired([a[[0, 0, 1, 2]], b])
-    assert (one_arm_agrees.seeds, one_arm_agrees.qualifiers) == (4, ("4 seeds, 3 registered",))
+    assert (one_arm_agrees.seeds, *words.qualifiers(one_arm_agrees)) == (4, "4 seeds, 3 registered")
     both_agree = paired([a[[0, 0, 1, 2]], b[[0, 0, 1, 2]]])
     assert both_agree.seeds == 3
-    assert "seeds that agree on every image count once: a, b" in both_agree.qualifiers
+    assert "seeds that agree on every image count once: a, b" in words.qualifiers(both_agree)
     assert both_agree.findings == paired([a[:3], b[:3]]).findings
 
 
@@ -509,53 +511,17 @@ def looked_ahead(seeds: int, within: float) -> outlook.Outlook:
     return only
 
 
-def test_planning_says_at_least_since_nothing_tells_how_closely_pairs_stay_together():
-    ahead = looked_ahead(10, 2.0)
-    expected = power.expected_contrast([1, -1], [10, 10], 797, [90, 90], shared=1.0, together=0.0)
-    assert ahead.power == pytest.approx(expected.inside(0.0, -2.0, 2.0, 0.90))
-    assert f"a - b: at least {100 * ahead.power:.0f}% power to PASS if equal" in ahead.text
-    assert f"from a difference of at most {ahead.detectable:.2f} on" in ahead.text
-    closer = power.expected_contrast([1, -1], [10, 10], 797, [90, 90], shared=1.0, together=0.9)
-    assert closer.inside(0.0, -2.0, 2.0, 0.90) > ahead.power
-
-
-def test_pairs_cannot_pass_only_where_they_could_not_if_they_stayed_together():
-    power_of_three = looked_ahead(3, 0.6).power
-    assert power_of_three is not None
-    assert power_of_three < HOPELESS
-    assert outlook.cannot_pass(equivalence(0.6, paired_by_seed=True), "gpu", to_run(3), 3, SEEN) is None
-    never = outlook.cannot_pass(equivalence(0.1, paired_by_seed=True), "gpu", to_run(3), 3, SEEN)
-    assert "a - b has at best an interval of ±" in str(never)
-
-
 def test_arms_that_come_to_one_recipe_are_told_before_they_run():
     claim = equivalence(4.0, paired_by_seed=True)
     told = outlook.cannot_pass(claim, "gpu", planned(3, "a", "b"), 3)
     assert told == "cannot PASS: a and b come to one recipe here, and nothing is compared"
-    assert outlook.cannot_pass(claim, "gpu", to_run(3), 3) is None
-    assert "one seed does not tell" in str(outlook.cannot_pass(claim, "gpu", to_run(1), 1))
-    assert outlook.cannot_pass(equivalence(4.0), "gpu", planned(3, "a", "b"), 3) is None
-
-
-@pytest.mark.parametrize("seeds", [1, 2, 5, 10])
-def test_the_width_that_is_planned_for_pairs_is_the_one_they_have(seeds: int):
-    rng, widths, intercepts = np.random.default_rng(0), [], [TRAINED.intercept(85.0)] * 2
-    for _ in range(150):
-        arms = TRAINED.draw(rng, intercepts, seeds, 2_000, paired=True)
-        widths.append(half(contrast(arms, [1, -1], paired=True)[1]))
-    spread, shared, together = TRAINED.spread(85.0), TRAINED.agreement(85.0), TRAINED.together(85.0)
-    expected = power.expected_contrast([1, -1], [seeds] * 2, 2_000, [85, 85], spread, shared, together)
-    assert expected.half_width(0.90) == pytest.approx(np.median(widths), rel=0.1)
+    assert outlook.cannot_pass(equivalence(4.0), "gpu", planned(3, "a", "b"), 3) != told
 
 
 def test_a_verdict_on_pairs_moved_by_margins_is_still_one_on_pairs():
     """Were its seeds not paired, the shared spread would leave it open at every step."""
     claim, found = equivalence(1.0, paired_by_seed=True), runs(named(pairs(10, 2_000, unsteady=3.0)))
-
-    def again(claim: Claim, moved: float) -> Verdict:
-        return judge(claim, "gpu", found, registered_seeds=10, moved=moved)
-
-    told = examine(claim, again(claim, 0.0), again)
+    told = examine(claim, judge(claim, "gpu", found, registered_seeds=10))
     steps = [t.outcome for step in STEPS if (t := told.at(step))]
     assert steps == [FAIL, FAIL, INCONCLUSIVE, INCONCLUSIVE, FAIL, FAIL]
     assert told.nearest is not None

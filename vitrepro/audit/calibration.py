@@ -97,7 +97,8 @@ class Study:
         draw = self._value if self.kind in RUNS else self._contrast
         parts = [draw(rng, min(CHUNK, trials - start)) for start in range(0, trials, CHUNK)]
         made = [np.concatenate([np.broadcast_to(p[i], p[0].shape) for p in parts]) for i in range(4)]
-        return _counted(self, Estimate(*made[:3]), made[3].astype(bool))
+        off, sd, freedom, stopped = made
+        return _counted(self, Estimate(off, sd, freedom), stopped.astype(bool))
 
     def _value(self, rng: np.random.Generator, trials: int) -> tuple[Any, Any, Any, Bools]:
         """Estimates of a difference whose truth is zero, and whether an arm is stopped by a failed run."""

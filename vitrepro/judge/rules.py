@@ -213,7 +213,8 @@ def contrast(
     by its regime, and at least a quarter of what the seeds' own chance on each image says. One or two fine-tuned seeds
     have no S: their own chance stays in I, which is the bound.
 
-    Paired by seed, the contrast of each seed takes the place of the arms, and the quantile is that of a paired t test.
+    Paired by seed, the contrast of each seed takes the place of the arms, and the quantile is that of a paired t test;
+    one pair tells nothing of seeds, and counts as one run each.
 
     Args:
         both, n, seeds, weights, paired: see `stats.contrast`; `both` may be an array of cases, (..., R, R).
@@ -222,6 +223,7 @@ def contrast(
     Returns:
         The contrast in points, and the estimate of its true value.
     """
+    paired = paired and seeds[0] > 1
     made = stats.contrast(both, n, seeds, weights, paired=paired)
     parts, own = [], 0.0
     for i, (means, luck, half_image) in enumerate(zip(made.means, made.luck, made.half_images, strict=True)):
@@ -229,7 +231,7 @@ def contrast(
         if not weights[i]:  # the middle of a line
             continue
         if paired:
-            each = Spread(stats.sd_of(means), stats.sd_of(means), k - 1.0 if k >= 2 else math.inf, "seeds")
+            each = Spread(stats.sd_of(means), stats.sd_of(means), k - 1.0, "seeds")
         else:
             each = spread(means / weights[i], n, regimes[i], known)
         if not math.isinf(each.freedom):
