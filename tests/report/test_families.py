@@ -61,7 +61,7 @@ def test_a_fail_has_the_p_value_of_the_fail():
 def test_the_sentence_counts_what_is_left_after_the_correction():
     family = [pair(82, 70), pair(82, 71), pair(70, 82), pair(82, 81.9)]
     (told,) = sentences(family)
-    assert told == ("a paper: Holm-corrected over 4 verdicts on 1 sets of runs: 2 PASS and 1 FAIL or EXCEEDS remain.")
+    assert told == ("a paper: Holm-corrected over 4 verdicts on 1 set of runs: 2 PASS and 1 FAIL or EXCEEDS remain.")
 
 
 def test_without_chance_there_is_no_sentence_and_no_p():

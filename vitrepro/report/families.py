@@ -29,7 +29,8 @@ def sentences(verdicts: Sequence[tuple[Claim, Verdict]]) -> Iterator[str]:
         one_way = sum(not v.confirmable for v in against)
         if len(found) > 1 and passed + against:
             only = f", {one_way} of them from runs that could not have confirmed" if one_way else ""
+            sets = groups(found)
             yield (
-                f"{paper}: Holm-corrected over {len(found)} verdicts on {groups(found)} sets of runs: {len(passed)} "
-                f"PASS and {len(against)} FAIL or EXCEEDS remain{only}."
+                f"{paper}: Holm-corrected over {len(found)} verdicts on {sets} set{'s' * (sets != 1)} of runs: "
+                f"{len(passed)} PASS and {len(against)} FAIL or EXCEEDS remain{only}."
             )

@@ -77,6 +77,11 @@ RULES = (
     "`bound` is the margin, gap or tolerance, `p` that of the outcome, and `told with 80%` the true difference from "
     "which on 80% of repetitions with this spread would tell it. A claim with verdicts at two scales counts twice in "
     "the table of sources.",
+    "Verdicts are about training that works: a run at chance, or far below its arm, is a failed run. It is named, and "
+    "an arm of which some but not all runs failed decides nothing. Seeds trained from scratch have their own spread "
+    "from three on; one or two can refute and never confirm. Fine-tuned from released weights, one seed has the "
+    "binomial bound. `could not have confirmed` marks a FAIL or EXCEEDS of runs for which PASS was out of reach.",
+    "Every judging is logged. A later look at a claim has a stricter level, and the verdict names the looks before it.",
     "A model at chance brings no PASS and refutes no order. Models without an error, fewer seeds than registered, "
     "part of a test set, and a recipe changed by hand decide nothing. The rules stand in docs/verdicts.md, how often "
     "they err in docs/calibration.md; `vitrepro audit --verdicts` asks of every verdict whether it could have come "
