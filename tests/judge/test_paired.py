@@ -511,6 +511,20 @@ def looked_ahead(seeds: int, within: float) -> outlook.Outlook:
     return only
 
 
+def test_planning_says_at_least_and_doubts_no_margin_since_pairs_may_stay_together():
+    ahead, claim = looked_ahead(5, 8.0), equivalence(0.5, paired_by_seed=True)
+    (found,) = paired(pairs(5, 797, unsteady=3.0), 8.0).findings
+    assert ahead.least
+    assert ahead.power is not None
+    assert found.power is not None
+    assert 0.05 < ahead.power[1] < ahead.power[0] <= found.power
+    assert looked_ahead(5, 0.5).hopeless
+    assert outlook.cannot_pass(claim, "gpu", to_run(5), 5, SEEN) is None
+    for seeds in (1, 2):
+        told = outlook.cannot_pass(claim, "gpu", to_run(seeds), seeds, SEEN)
+        assert told == "cannot PASS: arms paired by seed need three seeds"
+
+
 def test_arms_that_come_to_one_recipe_are_told_before_they_run():
     claim = equivalence(4.0, paired_by_seed=True)
     told = outlook.cannot_pass(claim, "gpu", planned(3, "a", "b"), 3)
