@@ -1,0 +1,79 @@
+"""How far seeds lie apart: the file of stored arms, what few seeds tell, and which runs failed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from vitrepro.errors import StoreError
+from vitrepro.judge import spread
+from vitrepro.judge.arm import Arm
+from vitrepro.judge.spread import FILE, failed, fit, stored
+from vitrepro.judge.stats import binomial_sd
+
+DOCUMENT = json.loads(FILE.read_text())
+
+
+def test_the_file_holds_the_fit_of_its_own_arms():
+    ratios = [a["sd"] / a["bound"] for a in DOCUMENT["arms"] if not a["at_chance"]]
+    assert vars(fit(ratios)) == pytest.approx(vars(stored()), abs=0.02)
+    assert stored().least == pytest.approx(np.quantile(ratios, 0.25), abs=0.01)
+
+
+@pytest.mark.parametrize("arms", [0, 1, 7])
+def test_a_fit_of_too_few_arms_is_refused(arms: int):
+    with pytest.raises(StoreError, match=f"8 arms or more, found {arms}"):
+        fit([1.5] * arms)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{", "{}", json.dumps({"fit": DOCUMENT["fit"], "arms": DOCUMENT["arms"][:1]})]
+)
+def test_a_file_that_is_missing_torn_or_of_one_arm_is_named(text: str | None, tmp_path: Path):
+    path = tmp_path / "spread.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(StoreError, match=r"spread\.json: cannot be read as the spread of stored arms"):
+        stored(path)
+
+
+def test_three_equal_seeds_from_scratch_have_the_least_deviation_and_fine_tuned_half_an_image():
+    bound = binomial_sd(80.0, 1_000)
+    found = spread.spread([80.0] * 3, 1_000, "scratch")
+    assert (found.sd, found.seen, found.freedom) == (pytest.approx(stored().least * bound), 0.0, 2.0)
+    assert spread.spread([80.0] * 3, 1_000, "fine-tuned").sd == pytest.approx(0.05)
+
+
+def test_one_seed_from_scratch_has_the_spread_of_stored_arms_and_confirms_nothing():
+    found, bound = spread.spread([80.0], 1_000, "scratch"), binomial_sd(80.0, 1_000)
+    assert not found.confirms
+    assert 6.5 < t.ppf(0.95, found.freedom) * found.sd * math.sqrt(2) / bound < 8.0  # against one printed run
+    tuned = spread.spread([80.0], 1_000, "fine-tuned")
+    assert (tuned.sd, tuned.freedom, tuned.confirms) == (pytest.approx(bound), math.inf, True)
+
+
+def test_two_fine_tuned_seeds_further_apart_than_the_bound_have_their_own_deviation():
+    found = spread.spread([75.0, 85.0], 1_000, "fine-tuned")
+    assert (found.sd, found.freedom) == (pytest.approx(np.std([75, 85], ddof=1)), 1.0)
+
+
+@pytest.mark.parametrize(("below", "places"), [(8.1, (0,)), (7.9, ())])
+def test_a_run_eight_bounds_below_the_median_of_its_arm_failed(below: float, places: tuple[int, ...]):
+    low = 80.0 - below * binomial_sd(80.0, 1_000)
+    assert failed([low, 80.0, 80.0], 1_000, [0.0] * 3, 0.05) == places
+
+
+def test_a_run_at_chance_failed_however_near_its_arm():
+    assert Arm((10.0, 10.2, 14.0), 1_000, 3, num_classes=10).failed == (0, 1)
+
+
+def test_arrays_of_arms_are_judged_as_each_of_them_alone():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(80, 2, (50, 3))
+    whole = spread.spread(rows, 1_000, "scratch").sd
+    assert whole == pytest.approx([spread.spread(r, 1_000, "scratch").sd for r in rows])
