@@ -152,6 +152,10 @@ def test_arms_on_different_images_are_an_error(other: dict[str, Any]):
     assert "different images" in error(measured)
 
 
+def test_arms_trained_on_two_kinds_of_data_under_one_name_are_an_error():
+    assert "different data under one name" in error(trained("a", HIGH) + trained("b", LOW, data_sha256="other"))
+
+
 def test_arms_on_different_numbers_of_images_are_an_error():
     assert "different images" in error(runs({"a": HIGH, "b": right([70] * 3, n=500)}))
 
