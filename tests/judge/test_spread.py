@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import t
 
 from vitrepro.errors import StoreError
-from vitrepro.judge import spread
+from vitrepro.judge import rules, spread, stats
 from vitrepro.judge.arm import Arm
-from vitrepro.judge.spread import FILE, failed, fit, stored
+from vitrepro.judge.spread import FILE, Regime, failed, fit, stored
 from vitrepro.judge.stats import binomial_sd
 
 DOCUMENT = json.loads(FILE.read_text())
@@ -77,3 +77,20 @@ def test_arrays_of_arms_are_judged_as_each_of_them_alone():
     rows = rng.normal(80, 2, (50, 3))
     whole = spread.spread(rows, 1_000, "scratch").sd
     assert whole == pytest.approx([spread.spread(r, 1_000, "scratch").sd for r in rows])
+
+
+@pytest.mark.parametrize("regime", ["scratch", "fine-tuned"])
+def test_arrays_of_cases_are_decided_as_each_of_them_alone(regime: Regime):
+    rng = np.random.default_rng(1)
+    rows = rng.normal(80, 2, (40, 3))
+    whole = rules.difference(rows, 1_000, 80.0, regime=regime)
+    alone = [rules.difference(r, 1_000, 80.0, regime=regime) for r in rows]
+    assert whole.se == pytest.approx([a.se for a in alone])
+    assert whole.freedom == pytest.approx([a.freedom for a in alone])
+
+    cases = [[rng.random((3, 400)) < p for p in (0.7, 0.8)] for _ in range(10)]
+    both = np.stack([stats.right_together(arms) for arms in cases])
+    value, whole = rules.contrast(both, 400, [3, 3], [1.0, -1.0], [regime] * 2)
+    for i, arms in enumerate(cases):
+        one, alone_ = rules.contrast(stats.right_together(arms), 400, [3, 3], [1.0, -1.0], [regime] * 2)
+        assert (value[i], whole.se[i], whole.freedom[i]) == pytest.approx((one, alone_.se, alone_.freedom))
