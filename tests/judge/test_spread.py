@@ -13,8 +13,10 @@ from scipy.stats import t
 from vitrepro.errors import StoreError
 from vitrepro.judge import rules, spread, stats
 from vitrepro.judge.arm import Arm
+from vitrepro.judge.finding import PASS
 from vitrepro.judge.spread import FILE, Regime, failed, fit, stored
 from vitrepro.judge.stats import binomial_sd
+from vitrepro.metrics import limits
 
 DOCUMENT = json.loads(FILE.read_text())
 
@@ -94,3 +96,13 @@ def test_arrays_of_cases_are_decided_as_each_of_them_alone(regime: Regime):
     for i, arms in enumerate(cases):
         one, alone_ = rules.contrast(stats.right_together(arms), 400, [3, 3], [1.0, -1.0], [regime] * 2)
         assert (value[i], whole.se[i], whole.freedom[i]) == pytest.approx((one, alone_.se, alone_.freedom))
+
+
+@pytest.mark.parametrize(("edge", "told"), [(0.5, True), (-0.5, False), (2.5, False)])
+def test_one_seed_at_the_limit_of_a_measure_and_others_past_the_edge_do_not_tell(edge: float, told: bool):
+    least, _ = limits("selection_gain")
+    arm = Arm((80.0, 81.0, 82.0), 1_000, 3, measures={"selection_gain": (least, least + 1.0, least + 2.0)})
+    region = rules.Region(least + edge, tail=0.025)
+    question = rules.Question("gain", "measure", {"a": 1.0}, region, least + edge, "selection_gain", relation=">")
+    blocks = rules.RULES["measure"](question, {"a": arm}).blocks
+    assert (PASS in blocks and blocks[PASS].name == "piled") is told
