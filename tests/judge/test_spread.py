@@ -13,10 +13,11 @@ from scipy.stats import t
 from vitrepro.errors import StoreError
 from vitrepro.judge import rules, spread, stats
 from vitrepro.judge.arm import Arm
-from vitrepro.judge.finding import PASS
+from vitrepro.judge.finding import FAIL, INCONCLUSIVE, PASS, Outcome
 from vitrepro.judge.spread import FILE, Regime, failed, fit, stored
 from vitrepro.judge.stats import binomial_sd
 from vitrepro.metrics import limits
+from vitrepro.spec import Cell
 
 DOCUMENT = json.loads(FILE.read_text())
 
@@ -106,3 +107,14 @@ def test_one_seed_at_the_limit_of_a_measure_and_others_past_the_edge_do_not_tell
     question = rules.Question("gain", "measure", {"a": 1.0}, region, least + edge, "selection_gain", relation=">")
     blocks = rules.RULES["measure"](question, {"a": arm}).blocks
     assert (PASS in blocks and blocks[PASS].name == "piled") is told
+
+
+@pytest.mark.parametrize(("seeds", "outcome"), [(1, INCONCLUSIVE), (2, INCONCLUSIVE), (3, PASS)])
+def test_one_or_two_seeds_from_scratch_refute_a_value_and_never_confirm_it(seeds: int, outcome: Outcome):
+    def found(reported: float) -> Outcome:
+        region = rules.Region(-40.0, 40.0)
+        question = rules.Question("top1", "value", {"a": 1.0}, region, 40.0, cell=Cell(value=reported))
+        return rules.RULES["value"](question, {"a": Arm((80.0,) * seeds, 1_000, seeds, num_classes=10)}).outcome
+
+    assert found(80.0) is outcome
+    assert found(15.0) is FAIL
