@@ -118,3 +118,18 @@ def test_one_or_two_seeds_from_scratch_refute_a_value_and_never_confirm_it(seeds
 
     assert found(80.0) is outcome
     assert found(15.0) is FAIL
+
+
+@pytest.mark.parametrize(("values", "confirms"), [((1.0, 1.1), False), ((1.0, 1.1, 1.2), True)])
+def test_a_measure_of_two_seeds_has_an_interval_and_confirms_nothing(values: tuple[float, ...], confirms: bool):
+    arm = Arm((80.0, 81.0, 82.0)[: len(values)], 1_000, len(values), measures={"loss": values})
+    estimate, may = rules.over_seeds([arm], "loss")
+    assert estimate is not None
+    assert may is confirms
+
+
+@pytest.mark.parametrize(("low", "stopped"), [(10.0, True), (79.0, False)])
+def test_an_arm_of_which_one_run_failed_decides_nothing_either_way(low: float, stopped: bool):
+    question = rules.Question("top1", "value", {"a": 1.0}, rules.Region(-1.0, 1.0), 1.0, cell=Cell(value=50.0))
+    found = rules.RULES["value"](question, {"a": Arm((low, 80.0, 81.0), 1_000, 3, num_classes=10)})
+    assert [outcome in found.blocks for outcome in (PASS, FAIL)] == [stopped, stopped]
