@@ -435,9 +435,9 @@ def test_an_equality_has_its_power_and_what_it_would_tell_in_both_worlds(lab: La
     )
 
 
-@pytest.mark.parametrize(("within", "held"), [(2.0, True), (4.5, True), (7.0, False)])
+@pytest.mark.parametrize(("within", "held"), [(2.0, True), (4.2, True), (7.0, False)])
 def test_what_unsteady_seeds_cannot_bring_to_pass_is_held_back_by_verify(lab: Lab, within: float, held: bool):
-    """Once runs have shown how accurate the arms are; steady seeds would have had some power at 4.5 points."""
+    """Once runs have shown how accurate the arms are; steady seeds would have had some power at 4.2 points."""
     lab.say(claim("vit/same", "equivalence", {"equal": ["none", "learned-1d"], "within": within}))
     places = Places(lab.store, None, lab.store.root)
 
@@ -452,7 +452,7 @@ def test_what_unsteady_seeds_cannot_bring_to_pass_is_held_back_by_verify(lab: La
     (told,) = session.outlooks(lab.plan("vit/same"), lab.store)
     assert told.power is not None
     assert (told.power[1] < 0.05) == held
-    assert (told.power[0] > 0.3) == (within > 4)
+    assert (told.power[0] > 0.2) == (within > 4)
     assert ("has an interval of ±" in str(held_back())) == held
     assert held_back(allow_inconclusive=True) is None
     lab.verify("vit/same", {"none": [700, 701, 702], "learned-1d": [700, 703, 704]})
