@@ -24,7 +24,7 @@ DOCUMENT = json.loads(FILE.read_text())
 
 def test_the_file_holds_the_fit_of_its_own_arms():
     ratios = [a["sd"] / a["bound"] for a in DOCUMENT["arms"] if not a["at_chance"]]
-    assert vars(fit(ratios)) == pytest.approx(vars(stored()), abs=0.02)
+    assert fit(ratios) == stored()  # to the last digit that the file prints
     assert stored().least == pytest.approx(np.quantile(ratios, 0.25), abs=0.01)
 
 
@@ -41,8 +41,9 @@ def test_a_file_that_is_missing_torn_or_of_one_arm_is_named(text: str | None, tm
     path = tmp_path / "spread.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(StoreError, match=r"spread\.json: cannot be read as the spread of stored arms"):
+    with pytest.raises(StoreError, match=r"cannot be read as the spread of stored arms \(.+\); install again") as told:
         stored(path)
+    assert str(told.value).startswith(f"{path}: ")
 
 
 def test_three_equal_seeds_from_scratch_have_the_least_deviation_and_fine_tuned_half_an_image():
@@ -52,10 +53,18 @@ def test_three_equal_seeds_from_scratch_have_the_least_deviation_and_fine_tuned_
     assert spread.spread([80.0] * 3, 1_000, "fine-tuned").sd == pytest.approx(0.05)
 
 
+def test_three_seeds_from_scratch_further_apart_than_the_least_deviation_have_their_own():
+    found = spread.spread([75.0, 80.0, 85.0], 1_000, "scratch")
+    assert (found.sd, found.seen, found.freedom, found.source) == (pytest.approx(5.0), found.sd, 2.0, "seeds")
+
+
 def test_one_seed_from_scratch_has_the_spread_of_stored_arms_and_confirms_nothing():
     found, bound = spread.spread([80.0], 1_000, "scratch"), binomial_sd(80.0, 1_000)
     assert not found.confirms
-    assert 6.5 < t.ppf(0.95, found.freedom) * found.sd * math.sqrt(2) / bound < 8.0  # against one printed run
+    low, high = rules.difference([80.0], 1_000, 80.0, regime="scratch").ends(0.05)  # against one printed run
+    alone = t.ppf(0.95, DOCUMENT["fit"]["freedom"]) * DOCUMENT["fit"]["scale"] * math.sqrt(2)
+    assert (high - low) / 2 / bound == pytest.approx(alone)
+    assert alone == pytest.approx(7.1, abs=0.1)
     tuned = spread.spread([80.0], 1_000, "fine-tuned")
     assert (tuned.sd, tuned.freedom, tuned.confirms) == (pytest.approx(bound), math.inf, True)
 
@@ -69,6 +78,13 @@ def test_two_fine_tuned_seeds_further_apart_than_the_bound_have_their_own_deviat
 def test_a_run_eight_bounds_below_the_median_of_its_arm_failed(below: float, places: tuple[int, ...]):
     low = 80.0 - below * binomial_sd(80.0, 1_000)
     assert failed([low, 80.0, 80.0], 1_000, [0.0] * 3, 0.05) == places
+
+
+@pytest.mark.parametrize(("seeds", "share"), [(3, 0.07), (5, 0.11), (10, 0.21)])
+def test_of_healthy_arms_with_a_spread_of_four_bounds_a_known_share_is_stopped(seeds: int, share: float):
+    arms = 60.0 + 4 * binomial_sd(60.0, 2_000) * np.random.default_rng(seeds).normal(size=(4_000, seeds))
+    stopped = [bool(failed(accuracies, 2_000, [0.0] * seeds, 0.05)) for accuracies in arms]
+    assert np.mean(stopped) == pytest.approx(share, abs=0.02)
 
 
 def test_a_run_at_chance_failed_however_near_its_arm():

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest, norm, t, ttest_ind, ttest_ind_from_stats
+from scipy.stats import beta, binom, binomtest, norm, t, ttest_ind, ttest_ind_from_stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -19,8 +19,9 @@ from statsmodels.stats.weightstats import DescrStatsW, ttost_ind
 from vitrepro.arrays import Bools
 from vitrepro.judge import rules, stats
 from vitrepro.judge.arm import Arm
+from vitrepro.judge.finding import PASS, Finding, Region, decide
 from vitrepro.judge.spread import Regime, spread
-from vitrepro.judge.stats import Estimate, Interval
+from vitrepro.judge.stats import Estimate, Interval, Share
 
 COUNTS = [(0, 10), (3, 10), (10, 10), (16, 32), (743, 797), (9905, 10_000), (10_000, 10_000)]
 
@@ -223,20 +224,40 @@ def test_an_interval_tells_whether_it_is_a_bound():
     assert Estimate(0.0, 1.0, math.inf, "made up", bound=True).interval(0.9).bound
 
 
+# --- a share of runs ----------------------------------------------------------------------------
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.floats(0, 100), st.sampled_from([0.025, 0.05]))
+def test_a_share_of_runs_is_that_of_clopper_and_pearson_and_of_the_binomial_test(
+    k: int, others: int, edge: float, tail: float
+):
+    runs = k + others
+    assume(runs)
+    found = Share.of(k, runs)
+    low, high = (beta.ppf(tail, k, others + 1) if k else 0.0), (beta.ppf(1 - tail, k + 1, others) if others else 1.0)
+    assert found.ends(tail) == pytest.approx((100 * low, 100 * high), abs=1e-8)
+    assert found.p_above(edge) == pytest.approx(binomtest(k, runs, edge / 100, "greater").pvalue, abs=1e-12)
+    assert found.p_below(edge) == pytest.approx(binomtest(k, runs, edge / 100, "less").pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize("runs", [1, 5, 9, 20])
+def test_none_or_all_of_the_runs_have_exact_ends_and_pass_with_the_p_value_of_their_one_edge(runs: int):
+    far = 100 * 0.05 ** (1 / runs)
+    for k, ends, region in ((0, (0.0, 100 - far), Region(high=30.0)), (runs, (far, 100.0), Region(low=70.0))):
+        found = Share.of(k, runs)
+        assert found.ends(0.05) == pytest.approx(ends, abs=1e-9)
+        assert found.ends(0.05)[k > 0] == (100.0 if k else 0.0)
+        finding = Finding("failed", "share", found.centre, found, region, limits=(0, 100))
+        assert finding.p == pytest.approx(0.7**runs)
+        assert (finding.outcome is PASS) == (0.7**runs < 0.05)
+
+
 # --- ours against a reported number -------------------------------------------------------------
 
 
-def test_the_spread_of_few_seeds_is_the_binomial_bound():
-    sd, source = seed_sd([90.0], 10_000)
-    assert (sd, source) == (pytest.approx(0.3, rel=1e-3), "bound")
+def test_the_spread_of_few_seeds_is_the_binomial_bound_and_that_of_three_their_own():
+    assert seed_sd([90.0], 10_000) == (pytest.approx(0.3, rel=1e-3), "bound")
     assert seed_sd([89.9, 90.1], 10_000) == (pytest.approx(0.3, rel=1e-3), "bound")
-
-
-def test_two_seeds_further_apart_than_the_binomial_bound_replace_it():
-    assert seed_sd([70.0, 95.0], 10_000) == (pytest.approx(25 / math.sqrt(2)), "seeds")
-
-
-def test_the_spread_of_three_seeds_is_their_own():
     assert seed_sd([90.0, 91.0, 92.0], 10_000) == (pytest.approx(1.0), "seeds")
 
 
@@ -338,6 +359,32 @@ def test_a_number_without_spread_is_taken_to_be_the_mean_of_runs_like_ours():
     estimate = fine_tuned(ours, 10**7, 90.0, None, 8)
     assert estimate.se == pytest.approx(np.std(ours, ddof=1) * math.sqrt(1 / 4 + 1 / 8))
     assert estimate.freedom == pytest.approx(3)  # one spread, estimated once
+
+
+@pytest.mark.parametrize("regime", ["scratch", "fine-tuned"])
+@pytest.mark.parametrize(("k", "printed", "runs"), [(1, False, None), (1, True, 3), (3, False, 2), (5, True, 3)])
+def test_many_cases_are_estimated_and_decided_as_each_alone(k: int, printed: bool, runs: int | None, regime: Regime):
+    rng = np.random.default_rng(k)
+    rows, reported, sds = rng.normal(90, 0.5, (300, k)), rng.normal(90, 12, 300), rng.uniform(0.1, 1, 300)
+    region = Region(-9.0, 9.0)
+    whole = rules.difference(rows, 2000, reported, sds if printed else None, runs, regime=regime)
+    alone = [
+        rules.difference(x, 2000, r, s if printed else None, runs, regime=regime)
+        for x, r, s in zip(rows, reported, sds, strict=True)
+    ]
+    for name in ("centre", "se", "freedom"):
+        assert np.broadcast_to(getattr(whole, name), 300) == pytest.approx([getattr(e, name) for e in alone], rel=1e-9)
+    assert decide(whole, region).tolist() == [decide(e, region) for e in alone]
+    low, high = t.interval(0.90, [e.freedom for e in alone], whole.centre, [e.se for e in alone])
+    for told, where in {-1: high < -9, 1: low > 9, 0: (low > -9) & (high < 9)}.items():
+        assert where.any()
+        assert ((decide(whole, region) == told) == where).all()
+    assert 2 in decide(whole, region)
+
+
+def test_arrays_of_two_fine_tuned_seeds_further_apart_than_the_bound_are_refused():
+    with pytest.raises(ValueError, match="one case at a time"):
+        fine_tuned([[90.0, 90.1], [70.0, 95.0]], 10_000, 90.0)
 
 
 RE_VIT = [  # (data set, images right, n, reported, sd, interval of the difference)
@@ -502,6 +549,45 @@ def test_a_contrast_is_the_analysis_of_variance_of_seeds_crossed_with_images(
         assert estimate.freedom == pytest.approx(freedom)
 
 
+def taken_apart(arms: Sequence[Bools], weights: Sequence[float], paired: bool) -> stats.Contrast:
+    """The parts of a contrast, from what each seed gave on each image."""
+    n, fewest = arms[0].shape[1], min(map(len, arms))
+    parts = [100.0 * w * a for w, a in zip(weights, arms, strict=True)]
+    halves = [(50 * w / n) ** 2 for w in weights]
+    by_image = np.sum([part.mean(0) for part in parts], 0)
+    extended = np.append(by_image, [100 * sum(w for w in weights if w * sign > 0) / fewest for sign in (1, -1)])
+    if paired:
+        parts, halves = [np.sum(parts, 0)], [sum(halves)]
+    luck = [part.var(0, ddof=1).mean() / n if len(part) > 1 else 0.0 for part in parts]
+    means = tuple(part.mean(1) for part in parts)
+    return stats.Contrast(by_image.mean(), extended.mean(), extended.var() / (n + 2), means, tuple(luck), tuple(halves))
+
+
+@pytest.mark.parametrize(
+    ("ks", "weights", "paired"),
+    [(*d, False) for d in DESIGNS] + [((3, 3), (1, -1), True), ((4, 4, 4), (2, -1, -1), True), ((1, 1), (1, -1), True)],
+)
+def test_stacked_contrasts_have_the_parts_and_estimates_of_each_case_alone(
+    ks: tuple[int, ...], weights: tuple[float, ...], paired: bool
+):
+    cases = [correlated(np.random.default_rng([7, i]), ks, 90, np.linspace(0, 2, len(ks))) for i in range(4)]
+    both = np.stack([stats.right_together(arms) for arms in cases])
+    near = partial(pytest.approx, rel=1e-9, abs=1e-9)
+    found = stats.contrast(both, 90, ks, weights, paired=paired)
+    for i, direct in enumerate(taken_apart(arms, weights, paired) for arms in cases):
+        assert (found.value[i], found.centre[i], found.images[i]) == near((direct.value, direct.centre, direct.images))
+        for ours, theirs in zip(found.means, direct.means, strict=True):
+            assert ours[i] == near(theirs)
+        assert [luck[i] for luck in found.luck] == near(direct.luck)
+        assert found.half_images == near(direct.half_images)
+    for regime in ("scratch", "fine-tuned"):
+        value, whole = rules.contrast(both, 90, ks, weights, [regime] * len(ks), paired=paired)
+        for i, arms in enumerate(cases):
+            one, alone = contrast(arms, weights, paired=paired, regime=regime)
+            same = (value[i], whole.centre[i], whole.se[i], np.broadcast_to(whole.freedom, 4)[i])
+            assert same == near((one, alone.centre, alone.se, alone.freedom))
+
+
 def obuchowski_rockette(arms: Sequence[Bools]) -> tuple[float, float]:
     """Variance and degrees of freedom of the difference of two arms of K seeds, from covariances over images.
 
@@ -663,11 +749,6 @@ def test_an_arm_of_one_seed_beside_others_speaks_of_seeds_as_far_as_there_are_se
     assert estimate.se**2 > of_images  # the one seed's own chance stays in what images add
 
 
-def test_one_seed_each_speaks_of_these_trained_models_only():
-    arms = correlated(np.random.default_rng(6), (1, 1), 300)
-    assert contrast(arms, [1, -1])[1].method == "images"
-
-
 def test_the_order_of_images_and_of_seeds_does_not_matter():
     arms = correlated(np.random.default_rng(7), (3, 3), 200)
     shuffled = np.random.default_rng(0).permutation(200)
@@ -788,11 +869,8 @@ def test_holm_keeps_the_order_takes_no_p_value_down_and_never_exceeds_bonferroni
     assert all(p <= a <= min(1.0, len(ps) * p) or a == p for p, a in zip(ps, adjusted, strict=True))
 
 
-def test_holm_of_nothing_is_nothing():
-    assert stats.holm([]) == []
-
-
 def test_holms_steps_never_go_down():
+    assert stats.holm([]) == []
     assert stats.holm([0.01, 0.02, 0.022]) == pytest.approx([0.03, 0.04, 0.04])
 
 

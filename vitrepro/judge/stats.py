@@ -100,12 +100,12 @@ class Share(Estimate):
     def p_above(self, edge: float) -> float:
         from scipy.stats import binom
 
-        return float(binom.sf(self.k - 1, self.runs, min(max(edge / 100, 0.0), 1.0)))
+        return float(binom.sf(self.k - 1, self.runs, min(edge / 100, 1.0))) if edge >= 0 else 0.0
 
     def p_below(self, edge: float) -> float:
         from scipy.stats import binom
 
-        return float(binom.cdf(self.k, self.runs, min(max(edge / 100, 0.0), 1.0)))
+        return float(binom.cdf(self.k, self.runs, max(edge / 100, 0.0))) if edge <= 100 else 0.0
 
 
 def t_quantile(share: float, freedom: Any) -> Any:
