@@ -50,8 +50,7 @@ def test_a_gap_tells_from_where_on_it_passes():
 
 
 def test_where_no_possible_difference_could_be_told_that_is_said_and_the_power_stays():
-    found = dataclasses.replace(accuracy(50, 80, 99.9, margin=40))
-    told = strength(found)
+    told = strength(judged(value(80.0, 40), {"ours": right([60, 80, 95], 100)}).findings[0])
     assert told is not None
     assert told.startswith("With this spread, if ours were equal to the reported number it would PASS in ")
     assert told.endswith(" and no difference that accuracies can have would have been told in 80%.")

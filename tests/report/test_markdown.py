@@ -87,6 +87,8 @@ def test_outcomes_are_counted_apart_and_a_proxy_is_not_called_a_reproduction(lab
     assert "What did not stand: [vit/t8-equal at cpu](#vitt8-equal-at-cpu)." in opening
     assert "a PASS supports the claim, it does not reproduce the paper's number" in opening
     assert "| source |" not in opening
+    assert "The 5 verdicts on runs rest on 3 sets of runs; verdicts on the same set are not independent." in opening
+    assert "(#vitt8-equal-at-cpu). Its runs could not have confirmed the claim." in opening
 
 
 def test_of_several_sources_each_has_its_own_count(lab: Lab):
@@ -185,6 +187,37 @@ def test_the_command_repeats_what_was_set_by_hand(lab: Lab):
     command = f"vitrepro verify {ID} --scale cpu --seeds 2 --precision fp32 {settings_text} --allow-inconclusive"
     assert f"```sh\n{command}\n```" in text_of(lab)
     assert "- train.steps 50, registered 100" in text_of(lab)
+
+
+def test_a_refutation_that_could_not_have_been_a_pass_is_counted_apart_and_its_command_runs_all_the_same(lab: Lab):
+    """Three seeds from scratch against one printed run are no equivalence at a margin of a point."""
+    reported = {"unit": "%", "cells": {"none": 99.0}}
+    lab.say(claim("vit/t8-far", "value", {"cells": {"none": {"arm": "none", "margin": 1.0}}}, reported=reported))
+    lab.say(claim("vit/t8-equal", "equivalence", {"equal": ["none", "learned-1d"], "within": 4.0}))
+    for claim_id in (ID, "vit/t8-far", "vit/t8-equal"):
+        lab.verify(claim_id, {"none": [640, 650, 645], "learned-1d": [740, 745, 738]})
+    text = text_of(lab)
+    names = "[vit/t8-equal at cpu](#vitt8-equal-at-cpu), [vit/t8-far at cpu](#vitt8-far-at-cpu)"
+    only = "Of these, 1 rests on runs that could not have confirmed the claim."
+    assert f"What did not stand: {names}. {only}" in text
+    assert "so FAIL. Such runs could not have confirmed it." in text
+    assert "vitrepro verify vit/t8-far --scale cpu --precision fp32 --allow-inconclusive\n" in text
+    assert f"vitrepro verify {ID} --scale cpu --precision fp32\n" in text
+
+
+def test_earlier_judgings_are_told_with_their_level_and_of_an_error_too(verified: Lab):
+    for by in (1.0, 2.0):
+        verified.say(ordering(by=by))
+        session.judge_all([verified.plan(ID)], verified.store)
+    assert "\n\njudged 2 times: PASS, PASS. Level of this look: 0.5%.\n\n" in text_of(verified)
+    (verified.store.run_dir(verified.plan(ID).runs[0].id) / "record.json").write_text("{")
+    assert "\n\njudged 3 times: PASS, PASS, ERROR.\n\n" in text_of(verified)
+
+
+def test_what_could_not_have_been_told_is_left_out_of_the_table_of_findings(lab: Lab):
+    lab.verify(ID, {"none": [640, 650, 645], "learned-1d": [740, 745, 80]})  # a run failed
+    (row,) = table(text_of(lab), "finding")
+    assert (row["told with 80%"], row["outcome"]) == ("", "INCONCLUSIVE")
 
 
 def test_a_claim_checked_at_any_scale_is_verified_without_naming_one(lab: Lab):

@@ -97,6 +97,34 @@ def test_an_order_that_is_told_at_some_sizes_only_is_no_crossing():
     assert Pair("a", "b", (at(1, -3, -2), at(2, 2, 3))).sentence == "a overtakes b between 1 and 2 training images"
 
 
+def test_fine_tuned_lines_have_the_spread_of_their_own_seeds(lab: Lab):
+    trained(lab, CROSSING)
+    for run_id in lab.store.run_ids():
+        record = lab.store.record(run_id)
+        assert record is not None
+        result = record.result.model_copy(update={"initial_sha256": "released"})
+        lab.store.finish(record.model_copy(update={"result": result}), lab.store.predictions(run_id))
+    found = by_experiment(rejudge(lab.registry, lab.store))["training-sizes"]
+    for point in found.lines["vit"]:
+        half = t.ppf(0.975, 2) * 100 * 4 / N / np.sqrt(3)
+        assert point.interval.high - point.mean == pytest.approx(half)
+
+
+def test_a_size_at_which_a_run_failed_tells_no_order(lab: Lab):
+    """One of three ViTs guesses; the others are far above the ResNets."""
+    lab.design(sizes())
+    for size, vit in (("n100", [80, 600, 604]), ("n300", [600, 604, 608])):
+        expect = {"all": [{"greater": f"vit-{size}", "than": f"resnet-{size}"}]}
+        lab.say(claim(f"vit/f4-{size}", "ordering", expect, experiment="training-sizes"))
+        lab.verify(f"vit/f4-{size}", {f"vit-{size}": vit, f"resnet-{size}": [300, 304, 308]})
+    (pair,) = by_experiment(rejudge(lab.registry, lab.store))["training-sizes"].pairs
+    assert [(g.sign != 0, g.failed) for g in pair.gaps] == [(False, ("vit",)), (True, ())]
+    assert pair.sentence == (
+        "vit is above resnet at 300 training images, so no crossing is shown; "
+        "at 100 runs of vit failed, so nothing is told there"
+    )
+
+
 def test_with_fewer_than_three_seeds_the_interval_is_over_test_images(lab: Lab):
     found = trained(lab, CROSSING, seeds=1)
     assert {p.interval.method for p in found.lines["vit"]} == {"wilson"}

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -407,7 +407,7 @@ def _broken(q: Question, arms: Mapping[str, Arm]) -> Iterator[tuple[Outcome, Not
             yield from ((outcome, why) for outcome in DECIDED)
 
 
-def _few(blocks: Blocks, seeds: int, regime: Regime, metric: str) -> None:
+def _few(blocks: Blocks, seeds: int, regime: Regime | Literal["paired"], metric: str) -> None:
     """Too few seeds confirm nothing; of a metric without counts they decide nothing at all."""
     why = note("few_seeds", seeds=seeds, regime=regime, metric=metric, counted=is_accuracy(metric))
     for outcome in (PASS,) if is_accuracy(metric) else DECIDED:
@@ -471,7 +471,7 @@ def equal(q: Question, arms: Mapping[str, Arm]) -> Finding:
     if q.paired and seeds < 2:
         blocks |= dict.fromkeys(DECIDED, note("one_pair"))
     elif seeds < FEWEST and (q.paired or any(a.regime == "scratch" for a in used)):
-        _few(blocks, seeds, "scratch", TOP1)
+        _few(blocks, seeds, "paired" if q.paired else "scratch", TOP1)
     empty = _empty_equality(first, second, q.bound, paired=q.paired)
     if empty:
         blocks.setdefault(PASS, empty)

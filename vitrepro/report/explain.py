@@ -9,7 +9,7 @@ from vitrepro.judge.stats import Interval
 
 WIDTH = 61
 _ASCII = str.maketrans({"─": "-", "·": ".", "├": "|", "┤": "|", "═": "=", "●": "o", "┃": "!", "‹": "<", "›": ">"})
-KEY = "─ accepted  ═ interval  ● measured  ┃ reported, or no difference"
+KEY = "─ accepted  ═ interval  ● measured  ┃ reported, no difference, or the edge"
 
 
 def picture(finding: Finding, width: int = WIDTH, *, unicode: bool = True) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from vitrepro.claims import Registry, arms_of, recipes
 from vitrepro.errors import StoreError
-from vitrepro.judge.correction import adjusted
+from vitrepro.judge.correction import adjusted, groups
 from vitrepro.judge.finding import ALPHA, Outcome
 from vitrepro.judge.rejudge import Judged, rejudge
 from vitrepro.judge.verdict import Verdict
@@ -42,8 +42,8 @@ FIDELITIES = {
     "reproduce the paper's number; a FAIL speaks against it, it does not refute the paper.",
 }
 OUTCOMES = {
-    Outcome.PASS: "every comparison lies inside its margin or above its gap, interval included.",
-    Outcome.FAIL: "at least one comparison lies outside, interval included.",
+    Outcome.PASS: "the interval of every comparison lies inside its margin, or on the claimed side of its gap or edge.",
+    Outcome.FAIL: "the interval of at least one comparison lies outside.",
     Outcome.EXCEEDS: "ours is better than the reported value by more than the margin, which is not the same result.",
     Outcome.INCONCLUSIVE: "the measurement cannot tell: the interval crosses an edge, or something keeps it from "
     "deciding.",
@@ -69,23 +69,32 @@ CAVEATS = {
 }
 RULES = (
     "A claim file fixes what is expected, with its margin, before anything is run; a later change is named beside the "
-    "verdict. A verdict is a function of the claim and of what the stored runs counted, image by image, and is made "
-    "anew for this report.",
+    "verdict. A verdict is a function of the claim, of what the stored runs counted, image by image, and of earlier "
+    "looks at the claim. It is made anew for this report.",
     "A value passes if the 90% interval of the difference from the reported number lies inside the margin "
-    "(equivalence, 5% on each side). An order, a gain or a trend passes if its 95% interval over other seeds and other "
-    "images lies above the gap that was asked for. Several parts of one claim must all hold. In the tables of findings "
-    "`bound` is the margin, gap or tolerance, `p` that of the outcome, and `told with 80%` the true difference from "
-    "which on 80% of repetitions with this spread would tell it. A claim with verdicts at two scales counts twice in "
-    "the table of sources.",
-    "Verdicts are about training that works: a run at chance, or far below its arm, is a failed run. It is named, and "
-    "an arm of which some but not all runs failed decides nothing. Seeds trained from scratch have their own spread "
-    "from three on; one or two can refute and never confirm. Fine-tuned from released weights, one seed has the "
-    "binomial bound. `could not have confirmed` marks a FAIL or EXCEEDS of runs for which PASS was out of reach.",
-    "Every judging is logged. A later look at a claim has a stricter level, and the verdict names the looks before it.",
-    "A model at chance brings no PASS and refutes no order. Models without an error, fewer seeds than registered, "
-    "part of a test set, and a recipe changed by hand decide nothing. The rules stand in docs/verdicts.md, how often "
-    "they err in docs/calibration.md; `vitrepro audit --verdicts` asks of every verdict whether it could have come "
-    "out otherwise.",
+    "(equivalence, 5% on each side). Arms are equal if that of their difference does. An order, a gain or a trend "
+    "passes if its 95% interval over other seeds and other images lies above the gap that was asked for. What lies "
+    "wholly outside fails. Several parts of one claim must all hold; one of them that fails refutes the claim if "
+    "Simes' test of all parts together is below 5%.",
+    "In the tables of findings `bound` is the margin, gap or tolerance, `p` that of the outcome, and `told with 80%` "
+    "the true difference from which on 80% of repetitions with this spread would tell it. A claim with verdicts at two "
+    "scales counts twice in the table of sources.",
+    "Verdicts are about training that works. A run has failed if it is no better than guessing, if it lies far below "
+    "its arm, or if its experiment declares it. Failed runs are named first, and an arm of which some but not all runs "
+    "failed decides nothing. A claim about failure counts runs, by an exact interval.",
+    "Three seeds or more trained from scratch have their own spread, but at least that of the steadier stored arms. "
+    "One or two have the spread of all stored arms: they can refute, and they never confirm. Runs fine-tuned from "
+    "released weights have the binomial bound, and from three seeds on their own spread. A metric without counts, such "
+    "as a loss, needs three seeds. McNemar's test of two checkpoints describes them and decides nothing.",
+    "A PASS also needs a power of 5%: an interval as wide must lie inside the margin at least that often if ours "
+    "equals the reported number. `could not have confirmed` marks a FAIL or EXCEEDS of runs for which a PASS was out "
+    "of reach; the summary counts them apart.",
+    "Every judging is logged. The first look at a claim has a level of 5%, all later looks have 1% together, and the "
+    "verdict names the looks before it.",
+    "A model at chance brings no PASS and refutes no order. What even a model without an error could not have changed "
+    "decides nothing. Nor do fewer seeds than registered, part of a test set, or a recipe changed by hand. The rules "
+    "stand in docs/verdicts.md, how often they err in docs/calibration.md; `vitrepro audit --verdicts` asks of every "
+    "verdict whether it could have come out otherwise.",
 )
 
 
@@ -203,6 +212,12 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
         were = "were" if len(checked) > 1 else "was"
         yield f"{len(checked)} of them {were} checked{some}{f' ({ways})' if ways else ''}:"
         yield f"{_outcomes(judged, verdicts)}."
+        told = [v for v in verdicts if v.findings and v.run_ids]
+        if (sets := groups(told)) < len(told):
+            yield (
+                f"The {len(told)} verdicts on runs rest on {number_of(sets, 'set')} of runs; verdicts on the same set "
+                "are not independent."
+            )
     left = total - len(checked)
     if left:
         never = sum(not _feasible(c) for c in about.claims if c.id not in checked)
@@ -239,7 +254,10 @@ def _what_did_not_stand(judged: Sequence[Judged]) -> Iterator[str]:
     against = [j for j in judged if j.verdict and j.verdict.outcome in (Outcome.FAIL, Outcome.EXCEEDS)]
     if against:
         names = ", ".join(f"[{plain(j.name)}](#{anchor(j.name)})" for j in against)
-        yield f"What did not stand: {names}.{_after_correction(judged, len(against))}"
+        one_way = sum(not j.verdict.confirmable for j in against if j.verdict)
+        only = f" Of these, {one_way} rest{'s' * (one_way == 1)} on runs that could not have confirmed the claim."
+        only = " Its runs could not have confirmed the claim." if len(against) == 1 else only
+        yield f"What did not stand: {names}.{only if one_way else ''}{_after_correction(judged, len(against))}"
     fidelities = {j.verdict.fidelity for j in judged if j.verdict and j.verdict.outcome.decided}
     if reach := [text for name, text in CAVEATS.items() if name in fidelities]:
         yield " ".join(reach)

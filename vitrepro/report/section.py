@@ -19,6 +19,7 @@ from vitrepro.judge import stats
 from vitrepro.judge.finding import Finding, Outcome
 from vitrepro.judge.rejudge import Judged
 from vitrepro.judge.verdict import Verdict
+from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
 from vitrepro.record import AnalyticResult, Deviation, Measured, Record, TrainResult
 from vitrepro.report import explain as explained
@@ -115,13 +116,14 @@ def _outcome(verdict: Verdict, *, drawn: bool) -> Iterator[str]:
     support = f", {words.support(verdict)}" if verdict.outcome.decided else ""
     qualifiers = f" Qualified: {plain('; '.join(words.qualifiers(verdict)))}." if words.qualifiers(verdict) else ""
     yield f"**{verdict.outcome.value}**{support}: {plain(sentence(words.reason(verdict)))}{qualifiers}"
+    if past := words.history(verdict):
+        level = f" Level of this look: {words.level_text(verdict.history.alpha)}." if verdict.findings else ""
+        yield plain(sentence(past)) + level
     decides = deciding(verdict)
     if decides is None:
         return
-    if words.because(decides) not in words.reason(verdict):
+    if words.measures(decides) not in words.reason(verdict):
         yield plain(sentence(words.because(decides)))
-    if past := words.history(verdict):
-        yield f"{plain(sentence(past))} Level of this look: {verdict.history.alpha:.2%}."
     strength = words.strength(decides)
     if strength and verdict.outcome.decided:
         yield plain(strength)
@@ -139,7 +141,7 @@ def _finding_cells(f: Finding, bold: bool) -> list[str]:
     """The one nearest to another outcome is set in bold."""
     i = f.interval
     digits = 3 if f.form == "measure" else 2
-    method = f"{100 * i.level:g}%, {plain(words.METHODS.get(i.method, i.method))}" if i else ""
+    method = f"{words.level_text(i.level)}, {plain(words.method(f, i))}" if i else ""
     interval = f"{i.low:.{digits}f} to {i.high:.{digits}f} ({method})" if i else ""
     sign = "+" if f.reported is None else ""
     measured = f"{f.measured:{sign}.{digits}f}" if i else number_text(f.measured)
@@ -152,7 +154,7 @@ def _finding_cells(f: Finding, bold: bool) -> list[str]:
     bound = relation if f.form == "literal" else f"{relation} {f.bound:.4g}".strip()
     label = f"**{plain(f.label)}**" if bold else plain(f.label)
     p = words.p_text(f.p_against if f.outcome in (Outcome.FAIL, Outcome.EXCEEDS) else f.p)
-    told = "" if f.detectable is None else f"{f.detectable:.2f}"
+    told = f"{f.detectable:.2f}" if words.tells(f) and f.detectable is not None else ""
     return [label, measured, interval, reported, bound, p.replace("<", "&lt;"), told, f.outcome.value]
 
 
@@ -342,12 +344,27 @@ def _command(j: Judged, registry: Registry) -> str:
         words += ["--precision", _resolved(j, registry)]
     for deviation in j.entry.deviations:
         words += ["--set", f"{deviation.path}={_used(j, deviation)}"]
-    if fewer or j.entry.deviations or (j.verdict and j.verdict.seeds and j.verdict.outcome is Outcome.INCONCLUSIVE):
+    if fewer or j.entry.deviations or _held_back(j, registry):
         words.append("--allow-inconclusive")
     place = registry.places.get(("claim", j.entry.claim_id))
     if place is not None and not Path(place.path).is_relative_to(builtin_dir()):
         words += ["--claims-dir", "DIR"]
     return " ".join(shlex.quote(" ".join(w.split())) for w in words)
+
+
+def _held_back(j: Judged, registry: Registry) -> bool:
+    """Whether `verify` runs it only if it is told to, since no PASS can be expected."""
+    experiment = registry.experiments.get(j.scale.experiment or "") if j.scale else None
+    if j.claim is None or not isinstance(experiment, TrainExperiment):
+        return False
+    v = j.verdict
+    if v is not None and v.findings and (v.outcome is Outcome.INCONCLUSIVE or not v.confirmable):
+        return True
+    from vitrepro.forecast.outlook import cannot_pass  # draws numbers, a tenth of a second
+
+    made = recipes(experiment)
+    runs = [Run(experiment.id, ref.arm, ref.seed, made[ref.arm]) for ref in j.entry.runs if ref.arm in made]
+    return cannot_pass(j.claim, j.entry.scale, runs, len({r.seed for r in runs})) is not None
 
 
 def _resolved(j: Judged, registry: Registry) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,8 +13,9 @@ from vitrepro.judge import stats
 from vitrepro.judge.arm import Arm
 from vitrepro.judge.rejudge import Judged
 from vitrepro.judge.rules import contrast_of
-from vitrepro.judge.spread import spread
+from vitrepro.judge.spread import Regime, spread
 from vitrepro.judge.stats import Estimate, Interval
+from vitrepro.judge.verdict import by_arm
 from vitrepro.record import Measured, Record, TrainResult
 from vitrepro.spec import content_hash
 
@@ -40,16 +41,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Gap:
-    """How far one line is above another at a size, with the 95% interval over seeds and images."""
+    """How far one line is above another at a size, with the 95% interval over seeds and images.
+
+    Attributes:
+        failed: lines of which some but not all runs failed here; nothing is told then, as in a verdict.
+    """
 
     size: int
     difference: float
     interval: Interval
+    failed: tuple[str, ...] = ()
 
     @property
     def sign(self) -> int:
-        """1 where the first is above, -1 where it is below, 0 where the interval holds zero."""
-        return int(self.interval.low > 0) - int(self.interval.high < 0)
+        """1 where the first is above, -1 where it is below, 0 where the interval holds zero or runs failed."""
+        return 0 if self.failed else int(self.interval.low > 0) - int(self.interval.high < 0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,10 @@ class Pair:
             sizes = [f"{g.size:,}" for g in self.gaps if g.sign]
             every = "at every size" if len(sizes) == len(self.gaps) else f"at {', '.join(sizes)} training images"
             parts.append(f"{up} is above {down} {every}, so no crossing is shown")
-        told = [f"{g.size:,}" for g in self.gaps if not g.sign]
+        for g in self.gaps:
+            if g.failed:
+                parts.append(f"at {g.size:,} runs of {' and '.join(g.failed)} failed, so nothing is told there")
+        told = [f"{g.size:,}" for g in self.gaps if not g.sign and not g.failed]
         if told:
             parts.append(f"which of {self.first} and {self.second} is above at {', '.join(told)} is not told")
         return "; ".join(parts)
@@ -126,30 +135,23 @@ def lines_of(runs: Sequence[Measured]) -> Sizes:
         points = []
         for size, members in sorted(by_size.items()):
             members = sorted(members, key=lambda m: m.seed)
-            points.append(_point(size, members))
-            arms[name, size] = _arm(members)
+            (arms[name, size],) = by_arm([replace(m, arm=name) for m in members]).values()
+            points.append(_point(size, members, arms[name, size].regime))
         lines[name] = tuple(points)
     return Sizes(lines, tuple(_pairs(lines, arms)) if _same_images(runs) else ())
 
 
-def _point(size: int, members: Sequence[Measured]) -> Point:
+def _point(size: int, members: Sequence[Measured], regime: Regime) -> Point:
     results = [m.record.result for m in members if m.record and isinstance(m.record.result, TrainResult)]
     accuracies = tuple(100 * r.correct / r.n for r in results)
     if len(accuracies) >= 3:
-        own = spread(accuracies, results[0].n, "scratch")
-        i = Estimate(float(np.mean(accuracies)), own.sd / len(accuracies) ** 0.5, own.freedom, own.source).interval(
-            0.95
-        )
+        own = spread(accuracies, results[0].n, regime)
+        se = own.sd / len(accuracies) ** 0.5
+        i = Estimate(float(np.mean(accuracies)), se, own.freedom, own.source).interval(0.95)
         i = Interval(max(i.low, 0.0), min(i.high, 100.0), i.level, i.method)
     else:
         i = stats.binomial(round(float(np.mean(accuracies)) / 100 * results[0].n), results[0].n)
     return Point(size, members[0].arm, accuracies, i)
-
-
-def _arm(members: Sequence[Measured]) -> Arm:
-    """As a verdict takes them: seeds that agree on every image count once."""
-    rows = {m.predictions.by_id().correct.tobytes(): m.predictions.by_id().correct for m in members if m.predictions}
-    return Arm.of(np.stack(list(rows.values())), len(members))
 
 
 def _same_images(runs: Sequence[Measured]) -> bool:
@@ -165,7 +167,8 @@ def _pairs(lines: dict[str, tuple[Point, ...]], arms: dict[tuple[str, int], Arm]
         for size in shared:
             both = {"a": arms[a, size], "b": arms[b, size]}
             difference, estimate = contrast_of({"a": 1, "b": -1}, both)
-            gaps.append(Gap(size, difference, estimate.interval(0.95)))
+            failed = tuple(n for n in (a, b) if 0 < len(arms[n, size].failed) < arms[n, size].seeds)
+            gaps.append(Gap(size, difference, estimate.interval(0.95), failed))
         if gaps:
             yield Pair(a, b, tuple(gaps))
 

@@ -72,7 +72,8 @@ def print_findings(out: Console, claim: Claim, verdict: Verdict, source: Claim |
             say(f"  {line}")
     if any(picture(f) for f in verdict.findings):
         say(f"  {KEY if unicode else ascii_only(KEY)}")
-    if verdict.outcome is not combine(f.outcome for f in verdict.findings):  # something keeps them from deciding
+    # something keeps them from deciding
+    if verdict.outcome is not combine(f.outcome for f in verdict.findings) or words.failed(verdict):
         say(f"{verdict.outcome.value}: {words.reason(verdict)}")
     say(f"{claim.id}{_part(claim, verdict)}: {verdict.outcome.value}: {words.support(verdict)}. {claim.notes}".rstrip())
 

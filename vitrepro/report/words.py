@@ -12,6 +12,7 @@ from typing import Any
 from vitrepro.judge.finding import AGAINST, FAIL, INCONCLUSIVE, PASS, Finding, Note, tightest
 from vitrepro.judge.stats import Interval
 from vitrepro.judge.verdict import Verdict
+from vitrepro.metrics import counted_on
 
 METHODS = {
     "seeds": "t over seeds",
@@ -43,6 +44,11 @@ def p_text(p: float | None) -> str:
     return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def level_text(level: float) -> str:
+    """A level as a percentage; that of a late look is not rounded to 0 or 100%."""
+    return f"{100 * level:.6g}%"
+
+
 # --- named reasons ------------------------------------------------------------------------------
 
 
@@ -54,7 +60,8 @@ def _seeds(v: Mapping[str, Any]) -> str:
 def _few(v: Mapping[str, Any]) -> str:
     if not v["counted"]:
         return f"{v['metric']} has no counts, so it needs three seeds"
-    return f"{plural(v['seeds'], 'seed')} from scratch can refute and not confirm; three can"
+    kind = {"scratch": " from scratch", "paired": " an arm, paired by seed,"}.get(v["regime"], "")
+    return f"{plural(v['seeds'], 'seed')}{kind} can refute and not confirm; three can"
 
 
 def _failed(v: Mapping[str, Any]) -> str:
@@ -78,7 +85,7 @@ def _missing(v: Mapping[str, Any]) -> str:
 
 def _looks(v: Mapping[str, Any]) -> str:
     before = ", ".join(v["outcomes"])
-    return f"look {len(v['outcomes']) + 1} at this claim, judged before: {before}; level {v['level']:.2%}"
+    return f"look {len(v['outcomes']) + 1} at this claim, judged before: {before}; level {level_text(v['level'])}"
 
 
 def _numbers(values: Sequence[Any]) -> str:
@@ -230,7 +237,7 @@ def measures(f: Finding) -> str:
         images = f"{f.measured * f.n / 100:.0f} of {f.n:,} images"
         return f"{f.label}: ours {f.measured:.2f} ({images}), reported {f.reported:g}."
     if f.form == "share":
-        return f"{f.label}: {f.measured:.1f}% of {plural(f.seeds, 'run')}."
+        return f"{f.label}: {f.measured:.1f}% of {plural(f.seeds, 'run')} failed."
     if f.reported is not None:
         return f"{f.label}: {_of_seeds(f, seeds)} lies {_apart(f)} the reported {_reported(f)}."
     if f.form == "measure":
@@ -295,17 +302,19 @@ def _where(f: Finding) -> str:
     i = f.deciding
     assert i is not None
     of = " of the difference" if f.reported is not None else ""
-    return f"The {_level(i)} interval{of}, {interval(i, digits(f))}, is {_side(f)}"
+    places = digits(f)
+    # a bound covers more than its level where training is steadier than coin tosses
+    more = f", so at least {level_text(i.level)}" if i.bound and i.method != "stored" else ""
+    ends = f"{i.low:+.{places}f} to {i.high:+.{places}f} ({method(f, i)}{more})"
+    return f"The {level_text(i.level)} interval{of}, {ends}, is {_side(f)}"
 
 
-def _level(i: Interval) -> str:
-    return f"{100 * i.level:.4g}%"
-
-
-def interval(i: Interval, shown: int = 2) -> str:
-    """Ends and method; a bound covers more than its level where training is steadier than coin tosses."""
-    more = f", so at least {_level(i)}" if i.bound and i.method != "stored" else ""
-    return f"{i.low:+.{shown}f} to {i.high:+.{shown}f} ({METHODS.get(i.method, i.method)}{more})"
+def method(f: Finding, i: Interval) -> str:
+    """What an interval of a finding accounts for; of all measures, a difference of accuracies has a least deviation."""
+    if f.form == "measure" and counted_on(f.metric):
+        known = {"own": METHODS["seeds"], "images": "t over seeds, spread raised to half a bound"}
+        return known.get(i.method, METHODS.get(i.method, i.method))
+    return METHODS.get(i.method, i.method)
 
 
 def _side(f: Finding) -> str:
@@ -376,20 +385,23 @@ def deciding(verdict: Verdict) -> Finding | None:
 
 
 def reason(verdict: Verdict) -> str:
-    """Why the verdict is what it is; a failed run first, then what the comparison nearest to another outcome says."""
+    """Why the verdict is what it is; failed runs first, then what the comparison nearest to another outcome says."""
     text = _reason(verdict)
-    broken = next((f.block for f in verdict.findings if f.block and f.block.name == "failed_runs"), None)
-    failed = next(
-        (f.blocks[o] for f in verdict.findings for o in f.blocks if f.blocks[o].name == "failed_runs"), broken
-    )
-    if failed is not None and not text.startswith(say(failed)):
-        text = f"{say(failed)}. {text}"
     if verdict.caps and verdict.would_be is not None and verdict.would_be.decided:
         first, *rest = (say(c) for c in reversed(verdict.caps))
         text = f"{first}; it would have been {verdict.would_be.value}: {text}"
         for why in rest:
             text = f"{why}; {text}"
-    return text
+    told = failed(verdict)
+    for each in told:
+        text = text.replace(f"but {each}, so", "but runs failed, so")
+    return ". ".join((*told, text))
+
+
+def failed(verdict: Verdict) -> tuple[str, ...]:
+    """The failed runs that keep an arm from deciding, a sentence for each arm."""
+    blocks = [b for f in verdict.findings for b in f.blocks.values() if b.name == "failed_runs"]
+    return tuple(dict.fromkeys(map(say, blocks)))
 
 
 def _reason(verdict: Verdict) -> str:
@@ -424,24 +436,33 @@ def could_have_been(verdict: Verdict) -> str:
     return {2: "PASS or FAIL", 1: f"{''.join(reach)} only", 0: "neither PASS nor FAIL"}[len(reach)]
 
 
+def tells(finding: Finding) -> bool:
+    """Whether its runs can decide for what `detectable` is about: FAIL of an equality, else PASS."""
+    return (FAIL if finding.equality else PASS) not in finding.blocks
+
+
 def strength(finding: Finding) -> str | None:
     """What the test behind a decision could have told, in one sentence; None where nothing is random."""
     if finding.p is None or finding.form == "share":
         return None
     parts = []
-    if finding.power is not None:
+    confirms = PASS not in finding.blocks
+    if finding.power is not None and confirms:
         same = "ours were equal to the reported number" if finding.reported is not None else "the arms were equal"
         parts.append(f"if {same} it would PASS in {percent(finding.power)} of repetitions")
-    if finding.detectable is None:
+    told = tells(finding)
+    if told and finding.detectable is None:
         parts.append("no difference that accuracies can have would have been told in 80%")
-    elif finding.equality:
-        parts.append(f"80% would FAIL from a true difference of {finding.detectable:.2f} on")
-    else:
+    elif told and finding.equality:
+        of = "" if parts else " of repetitions"
+        parts.append(f"80%{of} would FAIL from a true difference of {finding.detectable:.2f} on")
+    elif told:
         beyond = "or less" if finding.relation == "<" else "or more"
         parts.append(f"80% of repetitions would PASS from a true value of {finding.detectable:.2f} {beyond}")
+    made = [f"With this spread, {', and '.join(parts)}."] if parts else []
     if finding.mcnemar is not None:
-        parts.append(f"of these two checkpoints alone, exact McNemar p = {finding.mcnemar:.2g}")
-    return f"With this spread, {', and '.join(parts)}."
+        made.append(f"These two checkpoints alone have exact McNemar p = {finding.mcnemar:.2g}.")
+    return " ".join(made) or None
 
 
 def percent(share: float) -> str:
