@@ -18,8 +18,8 @@ from vitrepro.arrays import Bools, Floats
 from vitrepro.forecast.worlds import SHARED, World, together
 from vitrepro.judge.finding import HOPELESS, POWER, decide
 from vitrepro.judge.rules import Question, contrast, difference, printed_sd, questions
-from vitrepro.judge.spread import FEWEST, FINE_TUNED, Regime, stored
-from vitrepro.judge.stats import Estimate
+from vitrepro.judge.spread import FAR, FEWEST, FINE_TUNED, Regime, stored
+from vitrepro.judge.stats import Estimate, binomial_sd
 from vitrepro.metrics import FAILED_RUNS, TOP1, is_accuracy
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
@@ -176,7 +176,7 @@ def _told(q: Question, used: Mapping[str, Planned]) -> tuple[Told, Told]:
 
 def tell(q: Question, used: Mapping[str, Planned], world: World, draws: int = DRAWS) -> Told:
     """One comparison in one world, drawn and judged; the same draws for the same arms."""
-    estimate = expected(q, used, world, draws)
+    estimate, stopped = expected(q, used, world, draws)
     confirms = all(p.seeds >= FEWEST or p.regime == "fine-tuned" for p in used.values())
     low, high = estimate.ends(q.region.tail)
     middle = estimate.centre
@@ -185,25 +185,36 @@ def tell(q: Question, used: Mapping[str, Planned], world: World, draws: int = DR
         detectable = q.bound + float(np.quantile(half - middle, POWER)) if confirms else math.inf
         return Told(None, detectable, float(np.median(half)))
     beyond = q.cell is not None and q.region.high > 100 - q.cell.value  # where nothing can lie, as findings have it
-    passes: Bools = (decide(estimate, replace(q.region, high=math.inf) if beyond else q.region) == 0) & confirms
+    region = replace(q.region, high=math.inf) if beyond else q.region
+    passes: Bools = (decide(estimate, region) == 0) & confirms & ~stopped
     edge = -q.region.low  # told as FAIL: centre - truth + half < -margin
     return Told(passes, edge + float(np.quantile(half + middle, POWER)), float(np.median(half)))
 
 
-def expected(q: Question, used: Mapping[str, Planned], world: World, draws: int = DRAWS) -> Estimate:
-    """The estimate as runs not yet made will give it, where the true difference is zero: (draws,), or fewer."""
+def expected(q: Question, used: Mapping[str, Planned], world: World, draws: int = DRAWS) -> tuple[Estimate, Bools]:
+    """The estimate as runs not yet made will give it, where the true difference is zero: (draws,), or fewer.
+
+    And in which draws a run lies so far below its arm that it counts as failed, and nothing is decided.
+    """
     draws = min(draws, max(MOST_NUMBERS // sum(p.seeds for p in used.values()) ** 2, 200))
     rows: dict[str, Floats] = {}
     for name, p in used.items():
         rng = np.random.default_rng([*name.encode(), p.seeds])
         accuracy = q.cell.value if q.cell is not None else p.accuracy
-        rows[name] = world.accuracies(rng, draws, p.seeds, min(max(accuracy, 0.0), 100.0), p.n)
+        mean = min(max(accuracy, 0.0), 100.0)
+        rows[name] = world.accuracies(rng, draws, p.seeds, mean, p.n)
+        if q.cell is None:  # other images: all runs of an arm find them harder or easier together, two arms in part
+            shared, every = 1.0 if q.paired else SHARED, np.random.default_rng(0).standard_normal((draws, 1))
+            harder = math.sqrt(shared) * every + math.sqrt(1 - shared) * rng.standard_normal((draws, 1))
+            rows[name] = np.clip(rows[name] + binomial_sd(mean, p.n) * math.sqrt(world.agreement) * harder, 0, 100)
+    spans = [(x, np.median(x, -1, keepdims=True), p.n) for x, p in zip(rows.values(), used.values(), strict=True)]
+    stopped = np.any([(m - x > FAR * binomial_sd(m, n)).any(-1) for x, m, n in spans], axis=0)
     if q.cell is not None:
         ((name, p),) = used.items()
         sd, runs = printed_sd(q.cell), q.cell.runs
         rng = np.random.default_rng([*name.encode(), 0, 1])  # none of ours
         theirs = world.accuracies(rng, draws, runs or 1, q.cell.value, p.n).mean(-1)
-        return difference(rows[name], p.n, theirs, sd, runs, regime=p.regime)
+        return difference(rows[name], p.n, theirs, sd, runs, regime=p.regime), stopped
     accuracies = list(rows.values())
     each = list(used.values())
     shift = sum(w * p.accuracy for w, p in zip(q.weights.values(), each, strict=True))
@@ -211,7 +222,7 @@ def expected(q: Question, used: Mapping[str, Planned], world: World, draws: int 
     _, estimate = contrast(
         both, each[0].n, [p.seeds for p in each], list(q.weights.values()), [p.regime for p in each], paired=q.paired
     )
-    return Estimate(estimate.centre - shift, estimate.se, estimate.freedom, estimate.method)
+    return Estimate(estimate.centre - shift, estimate.se, estimate.freedom, estimate.method), stopped
 
 
 def _enough(q: Question, used: Mapping[str, Planned]) -> int:
@@ -227,9 +238,10 @@ def _margin(q: Question, used: Mapping[str, Planned]) -> float:
     """The margin with which these seeds, or three, would have a power of 80% in the unsteady world."""
     enough = {n: Planned(max(p.seeds, FEWEST), p.n, p.accuracy, p.regime) for n, p in used.items()}
     regime: Regime = "scratch" if any(p.regime == "scratch" for p in used.values()) else "fine-tuned"
-    estimate = expected(q, enough, worlds(regime)[1])
+    estimate, stopped = expected(q, enough, worlds(regime)[1])
     low, high = estimate.ends(q.region.tail)
-    return float(np.quantile(np.maximum(-low, high), POWER))
+    needed = np.where(stopped, math.inf, np.maximum(-low, high))
+    return float(np.quantile(needed, POWER, method="lower"))
 
 
 def cannot_pass(
