@@ -19,7 +19,7 @@ from statsmodels.stats.weightstats import DescrStatsW, ttost_ind
 from vitrepro.arrays import Bools
 from vitrepro.judge import rules, stats
 from vitrepro.judge.arm import Arm
-from vitrepro.judge.finding import PASS, Finding, Region, decide
+from vitrepro.judge.finding import FAIL, INCONCLUSIVE, PASS, Finding, Region, against, decide, place, reach
 from vitrepro.judge.spread import Regime, spread
 from vitrepro.judge.stats import Estimate, Interval, Share
 
@@ -359,6 +359,25 @@ def test_a_number_without_spread_is_taken_to_be_the_mean_of_runs_like_ours():
     estimate = fine_tuned(ours, 10**7, 90.0, None, 8)
     assert estimate.se == pytest.approx(np.std(ours, ddof=1) * math.sqrt(1 / 4 + 1 / 8))
     assert estimate.freedom == pytest.approx(3)  # one spread, estimated once
+
+
+@pytest.mark.parametrize("freedom", [2.0, 9.0, math.inf])
+@pytest.mark.parametrize("margin", [0.05, 0.5, 3.0])
+def test_a_narrow_margin_is_refuted_on_either_side_in_5_percent_together(margin: float, freedom: float):
+    """At an edge of the margin; the interval alone lies outside more often, the wider it is beside the margin."""
+    off = (t(freedom) if freedom < math.inf else norm()).ppf((np.arange(40_000) + 0.5) / 40_000)
+    region = Region(-margin, margin)
+    for edge in region.edges:
+        estimate = Estimate(edge + off, 1.0, freedom)
+        alone, decided = (float(np.mean(np.abs(f(estimate, region)) == 1)) for f in (place, decide))
+        assert decided == pytest.approx(0.05, abs=1e-4)
+        assert alone > (0.09 if margin < 0.1 else 0.05 - 1e-4)
+    distance = reach(Estimate(0.0, 1.0, freedom), region)
+    assert against(Estimate(margin + distance, 1.0, freedom), region) == pytest.approx(0.05)
+    (far, near) = (
+        Finding("x", "value", 1.0, Estimate(margin + distance * x, 1.0, freedom), region) for x in (1.01, 0.99)
+    )
+    assert (far.outcome, near.outcome) == (FAIL, INCONCLUSIVE)
 
 
 @pytest.mark.parametrize("regime", ["scratch", "fine-tuned"])

@@ -32,7 +32,7 @@ SAMPLES: dict[str, Any] = {
     **dict.fromkeys(("arms", "cells", "deviations", "faults", "outcomes", "precisions", "unplanned"), ("one", "two")),
     **dict.fromkeys(("seeds", "registered", "failed", "runs", "n", "of", "stated", "highest", "judged", "at"), 3),
     **dict.fromkeys(("expected", "stored", "right", "has", "had"), 2),
-    **dict.fromkeys(("power", "by", "over_chance", "chance", "left", "limit", "value", "level"), 0.5),
+    **dict.fromkeys(("p", "power", "by", "over_chance", "chance", "left", "limit", "value", "level"), 0.5),
     **dict.fromkeys(("now", "seen"), (0, 1)),
     **dict.fromkeys(("counted", "passed"), True),
     "counts": ((1, 3), (2, 3)),

@@ -28,6 +28,7 @@ from vitrepro.randomness import derive
 
 TRIALS, CHUNK = 12_000, 3_000
 WRONG = 0.06  # the most that a wrong decision may happen
+NARROW = 0.1  # of the margin that most intervals fit into
 OFF = 0.02  # by which coverage may be under its level
 MEAN, IMAGES = 60.0, 2_000
 FORTY = Path(__file__).with_name("seeds.npz")
@@ -165,7 +166,7 @@ class Rates(NamedTuple):
     """What a study counted, as shares of its trials.
 
     Attributes:
-        false_pass, false_fail: the larger of the two edges; FAIL and EXCEEDS count as one.
+        false_pass, false_fail: the largest of the edges of both margins; FAIL and EXCEEDS count as one.
         covered: intervals that held the truth, at `level`; a stopped arm decides nothing and counts as covered.
         stopped: experiments that the failed-run rule keeps from deciding.
     """
@@ -193,9 +194,10 @@ def region_of(kind: str, margin: float) -> Region:
 
 def _counted(study: Study, estimate: Estimate, stopped: Bools) -> Rates:
     low, high = estimate.ends(region_of(study.kind, 1.0).tail)
-    # a margin by which the test is neither hopeless nor trivial
-    region = region_of(study.kind, float(np.quantile(np.maximum(-low, high), POWER)))
-    at_edges = [decide(replace(estimate, centre=estimate.centre + edge), region) for edge in region.edges]
+    # a margin by which the test is neither hopeless nor trivial, and one far narrower than the interval
+    fits = float(np.quantile(np.maximum(-low, high), POWER))
+    regions = [region_of(study.kind, margin) for margin in (fits, fits * NARROW)]
+    at_edges = [decide(replace(estimate, centre=estimate.centre + e), r) for r in regions for e in r.edges]
     codes = [np.where(stopped, 2, code) for code in at_edges]
     confirms = study.regime == "fine-tuned" or min(study.seeds) >= FEWEST
     return Rates(
@@ -203,7 +205,7 @@ def _counted(study: Study, estimate: Estimate, stopped: Bools) -> Rates:
         max(float(np.mean(code == 0)) for code in codes) * confirms,
         max(float(np.mean(abs(code) == 1)) for code in codes),
         float(np.mean(stopped | ((low <= 0) & (high >= 0)))),
-        1 - 2 * region.tail,
+        1 - 2 * regions[0].tail,
         float(np.mean(stopped)),
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from vitrepro.arrays import Bools, Floats
 from vitrepro.forecast.worlds import SHARED, World, together
-from vitrepro.judge.finding import HOPELESS, POWER, decide
+from vitrepro.judge.finding import HOPELESS, POWER, decide, reach
 from vitrepro.judge.rules import Question, contrast, difference, printed_sd, questions
 from vitrepro.judge.spread import FAR, FEWEST, FINE_TUNED, Regime, stored
 from vitrepro.judge.stats import Estimate, binomial_sd
@@ -187,8 +187,8 @@ def tell(q: Question, used: Mapping[str, Planned], world: World, draws: int = DR
     beyond = q.cell is not None and q.region.high > 100 - q.cell.value  # where nothing can lie, as findings have it
     region = replace(q.region, high=math.inf) if beyond else q.region
     passes: Bools = (decide(estimate, region) == 0) & confirms & ~stopped
-    edge = -q.region.low  # told as FAIL: centre - truth + half < -margin
-    return Told(passes, edge + float(np.quantile(half + middle, POWER)), float(np.median(half)))
+    told = -q.region.low + reach(estimate, q.region) + middle  # as FAIL: centre - truth lies by `reach` below -margin
+    return Told(passes, float(np.quantile(told, POWER)), float(np.median(half)))
 
 
 def expected(q: Question, used: Mapping[str, Planned], world: World, draws: int = DRAWS) -> tuple[Estimate, Bools]:

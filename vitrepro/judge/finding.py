@@ -83,15 +83,45 @@ class Region:
         return replace(self, tail=self.tail * alpha / ALPHA)
 
 
+def place(estimate: Estimate, region: Region) -> Any:
+    """Where the interval lies: -1 below the region, 0 inside it, 1 above it, 2 across an edge."""
+    low, high = estimate.ends(region.tail)
+    inside = (low >= region.low) & (high <= region.high)
+    return np.select([inside, high < region.low, low > region.high], [0, -1, 1], 2)[()]
+
+
+def against(estimate: Estimate, region: Region) -> Any:
+    """p-value of the true value lying inside the region: an estimate as far outside, on either side, from its edge.
+
+    An interval much wider than the region lies outside on one side about as often as on the other, each time by its
+    tail; the sum of both is what a refutation risks.
+    """
+    low, high = region.low, region.high
+    below, above = (side(low) + side(high) for side in (estimate.p_below, estimate.p_above))
+    return np.minimum(np.minimum(below, above), 1.0)
+
+
+def reach(estimate: Estimate, region: Region) -> Any:
+    """How far beyond an edge an estimate must lie to refute: where `against` comes to the tail."""
+    from scipy.special import stdtr
+
+    near, far = (t_quantile(1 - region.tail / n, estimate.freedom) * estimate.se for n in (1, 2))
+    span = region.high - region.low
+    for _ in range(30 if math.isfinite(span) else 0):  # bisection; with one edge `near` is exact
+        middle = (near + far) / 2
+        over = sum(stdtr(estimate.freedom, -d / estimate.se) for d in (middle, middle + span)) > region.tail
+        near, far = np.where(over, middle, near), np.where(over, far, middle)
+    return near
+
+
 def decide(estimate: Estimate, region: Region) -> Any:
     """The one decision, for every kind of claim: -1 below the region, 0 inside it, 1 above it, 2 open.
 
     Returns:
         One number, or an array of the estimate's shape.
     """
-    low, high = estimate.ends(region.tail)
-    inside = (low >= region.low) & (high <= region.high)
-    return np.select([inside, high < region.low, low > region.high], [0, -1, 1], 2)[()]
+    at = place(estimate, region)
+    return np.where((np.abs(at) == 1) & (against(estimate, region) > region.tail), 2, at)[()]
 
 
 @dataclass(frozen=True)
@@ -153,7 +183,7 @@ class Finding:
         """What the interval alone says."""
         if self.known is not None:
             return self.known
-        at = int(decide(self.estimate, self._region))
+        at = int(place(self.estimate, self._region))
         return {0: PASS, -1: self.region.below, 1: self.region.above, 2: INCONCLUSIVE}[at]
 
     @property
@@ -161,6 +191,8 @@ class Finding:
         """Why the interval does not decide, if so."""
         if self.would_be is PASS and self.power is not None and self.power < HOPELESS:
             return self.blocks.get(PASS) or note("no_power", power=self.power)
+        if self.would_be in AGAINST and self.known is None and decide(self.estimate, self.region) == 2:
+            return self.blocks.get(self.would_be) or note("either_side", p=self.p_against)
         return self.blocks.get(self.would_be)
 
     @property
@@ -202,9 +234,8 @@ class Finding:
 
     @property
     def p_against(self) -> float | None:
-        """The same of FAIL or EXCEEDS: below 5% where the interval lies outside."""
-        low, high = self._region.low, self._region.high
-        return self._scaled(min(self.estimate.p_below(low), self.estimate.p_above(high))) if self.random else None
+        """The same of FAIL or EXCEEDS: below 5% where they are decided; see `against`."""
+        return self._scaled(against(self.estimate, self.region)) if self.random else None
 
     def _scaled(self, p: float) -> float:
         """In terms of 5%, whatever the level of each side and of this look."""
@@ -239,11 +270,13 @@ class Finding:
         """The true value told with a probability of 80%: of an equality as FAIL, else as PASS; None without one."""
         if not self.random or isinstance(self.estimate, Share):
             return None
-        reach = self._half + float(t_quantile(POWER, self.estimate.freedom) * self.estimate.se)
+        more = float(t_quantile(POWER, self.estimate.freedom) * self.estimate.se)
         if self.equality:
-            told = max(map(abs, self.region.edges)) + reach
+            told = max(map(abs, self.region.edges)) + float(reach(self.estimate, self.region)) + more
             return told if told <= max(map(abs, self.limits)) else None
-        told = self.region.low + reach if math.isfinite(self.region.low) else self.region.high - reach
+        told = (
+            self.region.low + self._half + more if self.region.low > -math.inf else self.region.high - self._half - more
+        )
         return told if self.limits[0] <= told <= self.limits[1] else None
 
     @property

@@ -19,13 +19,13 @@ _INTRODUCTION = """\
 Every cell is {trials:,} simulated experiments. The functions that judge stored runs judge them.
 
 **Truth.** The truth is the mean over all seeds of a recipe. It lies exactly on an edge of the region, where every
-decision is wrong. A margin is the one that {power:.0%} of the intervals of an equal pair fit into. *Other images* means
-that the truth is the mean over other test images, too.
+decision is wrong. Two margins are tried: the one that {power:.0%} of the intervals of an equal pair fit into, and a
+tenth of it. *Other images* means that the truth is the mean over other test images, too.
 
-**A cell** is `false PASS / false FAIL (coverage)` in percent. EXCEEDS counts as FAIL. A value has two edges; the
-worse one is printed. Coverage is the share of intervals that hold the truth; an arm that a failed run stops decides
-nothing and counts as covered. *Stopped* is the share of experiments that the failed-run rule stops: a run {far:g}
-bounds below the median of its arm. A *bound* is the binomial standard error of one accuracy.
+**A cell** is `false PASS / false FAIL (coverage)` in percent. EXCEEDS counts as FAIL. The worst edge of both margins is
+printed. Coverage is the share of intervals that hold the truth; an arm that a failed run stops decides nothing and
+counts as covered. *Stopped* is the share of experiments that the failed-run rule stops: a run {far:g} bounds below the
+median of its arm. A *bound* is the binomial standard error of one accuracy.
 
 **The limits.** False decisions at most {wrong:.0%}. Coverage at most {off:.0%} under its level, which is 90% for a
 value and an equality and 95% for an ordering and a gain. A rate of 5% has a standard error of {error:.2%} here.

@@ -95,6 +95,7 @@ def _numbers(values: Sequence[Any]) -> str:
 SENTENCES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     # what keeps a comparison from deciding
     "no_power": lambda v: f"a PASS was out of reach ({100 * v['power']:.0f}% power)",
+    "either_side": lambda v: f"one so wide lies outside on either side in {100 * v['p']:.1f}% of repetitions",
     "at_chance": "{arm} is not above chance",
     "few_seeds": _few,
     "failed_runs": _failed,
