@@ -70,10 +70,9 @@ def write(store: Store, folder: Path, about: Sequence[str] = (), chosen: Callabl
     lines, faults = store.looks()
     if faults:
         raise StoreError("\n".join([*faults, "a damaged log is not exported"]))
-    mine = {(e.claim_id, e.scale) for e in entries}
-    kept = [line for line in lines if (line.get("claim_id"), line.get("scale")) in mine]
+    kept = [line for e in entries for line in lines.get((e.claim_id, e.scale), ())]
     if kept:
-        files[LOG] = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept).encode()
+        files[LOG] = b"".join(line + b"\n" for line in kept)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     files[MANIFEST] = _json({"schema_version": 1, "about": list(about), "files": hashes})
     _put(folder, files)

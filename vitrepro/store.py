@@ -40,6 +40,8 @@ from vitrepro.spec import Cell, ClaimId, Reported, Scale
 RunState = Literal["finished", "failed", "running", "interrupted", "absent"]
 CURVE_STEPS = 200  # of a learning curve that a report draws and an export keeps
 CURVE_KEYS = ("step", "loss", "train_top1")
+# how a line of the log of judgings begins
+LOOK = re.compile(rb'^{.*?"claim_id": ?"([\w./+-]+)", ?"scale": ?"([\w-]+)"')
 
 
 class RunRef(Stored):
@@ -378,27 +380,24 @@ class Store:
                 records += [record] if record is not None else []
         return records
 
-    def looks(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """Every line of the log of judgings, oldest first, and the faults of lines that cannot be read."""
+    def looks(self) -> tuple[dict[tuple[str, str], list[bytes]], list[str]]:
+        """Lines of the log of judgings by claim and scale, oldest first, and the faults of lines that are torn.
+
+        What stands in a line is read where it is needed: a store has thousands.
+        """
         path = self.root / "looks.jsonl"
-        lines, faults = [], []
         try:
             content = self._read(path)
         except FileNotFoundError:
-            return [], []
-        texts = content.splitlines()
-        with contextlib.suppress(ValueError):  # all at once is faster; line by line where one is torn
-            whole = json.loads(b"[" + b",".join(texts) + b"]")
-            if len(whole) == len(texts) and all(isinstance(line, dict) for line in whole):
-                return whole, []
-        for number, text in enumerate(texts, 1):
-            try:
-                line = json.loads(text)
-                if not isinstance(line, dict):
-                    raise ValueError
-                lines.append(line)
-            except ValueError:  # also of bytes that are no text
+            return {}, []
+        lines: dict[tuple[str, str], list[bytes]] = {}
+        faults = []
+        for number, text in enumerate(content.splitlines(), 1):
+            named = LOOK.search(text)
+            if named is None or not text.endswith(b"}"):
                 faults.append(f"{path}:{number}: a torn line, left out")
+            else:
+                lines.setdefault((named[1].decode(), named[2].decode()), []).append(text)
         return lines, faults
 
     def add_look(self, line: dict[str, Any]) -> None:

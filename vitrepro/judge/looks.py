@@ -7,6 +7,7 @@ same runs by the same wording are one. Against a forger nothing is promised: who
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -65,12 +66,13 @@ class Look:
         return {"v": VERSION, **asdict(self)}
 
     @staticmethod
-    def read(line: dict[str, Any]) -> Look:
-        """From plain values.
+    def read(text: bytes | str) -> Look:
+        """From a line of the log.
 
         Raises:
-            ValueError: of another version, or no such entry.
+            ValueError: damaged, of another version, or no such entry.
         """
+        line: dict[str, Any] = json.loads(text)
         if line.get("v") != VERSION:
             raise ValueError(f"version {line.get('v')!r}, this vitrepro reads {VERSION}")
         try:
@@ -182,7 +184,7 @@ class Log:
         precisions: hash of a recipe without its precision -> arithmetic of finished runs.
     """
 
-    lines: Mapping[tuple[str, str], Sequence[dict[str, Any]]] = field(default_factory=dict)
+    lines: Mapping[tuple[str, str], Sequence[bytes]] = field(default_factory=dict)
     general: tuple[str, ...] = ()
     seeds: Mapping[str, Collection[int]] = field(default_factory=dict)
     precisions: Mapping[str, Collection[str]] = field(default_factory=dict)
@@ -195,16 +197,13 @@ class Log:
             records: its finished runs.
         """
         lines, general = store.looks()
-        of_claim: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        for line in lines:
-            of_claim[str(line.get("claim_id")), str(line.get("scale"))].append(line)
         seeds: dict[str, set[int]] = defaultdict(set)
         precisions: dict[str, set[str]] = defaultdict(set)
         for r in records:
             if isinstance(r.result, TrainResult):
                 seeds[r.config_hash].add(r.seed)
                 precisions[_without_precision(r)].add(r.result.precision)
-        return Log(of_claim, tuple(general), seeds, precisions)
+        return Log(lines, tuple(general), seeds, precisions)
 
     def looks(self, claim_id: str, scale: str) -> tuple[list[Look], list[str]]:
         """Earlier looks at a claim, and why lines of it cannot be read."""
