@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vitrepro.audit.numbers import Audit, Check, Number, audit, copies, repeated, shown_decimals
+from vitrepro.audit.numbers import Audit, Check, Number, audit, copies, shown_decimals
 
 PETS, FLOWERS, IMAGENETTE = 3669, 6149, 3925  # test images
 
@@ -358,38 +358,6 @@ def test_a_row_is_a_copy_only_if_all_of_the_shorter_one_stands_in_the_other():
     assert copies({"a": {}, "b": table_5}) == []
 
 
-def test_the_same_quantity_in_two_places_agrees_or_differs():
-    # H/14 on JFT-300M, Tables 2, 5 and 6
-    numbers = [Number(f"t{t}/{what}", value, 2) for t, what, value in H14]
-    found = repeated(numbers, [("t2/pets", "t5/pets", "t6/pets"), ("t5/imagenet", "t6/imagenet")])
-    assert [(r.first, r.second, r.difference, r.agree) for r in found] == [
-        ("t2/pets", "t5/pets", 0.0, True),
-        ("t2/pets", "t6/pets", -0.45, False),
-        ("t5/pets", "t6/pets", -0.45, False),
-        ("t5/imagenet", "t6/imagenet", 0.04, False),
-    ]
-
-
-H14 = [(2, "pets", 97.56), (5, "pets", 97.56), (6, "pets", 97.11), (5, "imagenet", 88.04), (6, "imagenet", 88.08)]
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "agree"),
-    [
-        (Number("a", 88.4, 1), Number("b", 88.38, 2), True),
-        (Number("a", 88.4, 1), Number("b", 88.46, 2), False),
-        (Number("a", 88.40, 2), Number("b", 88.41, 2), False),
-        (Number("a", 99.05151757188499), Number("b", 99.05, 2), True),
-        (Number("a", 99.05151757188499), Number("b", 99.05151757188498), True),
-        (Number("a", 99.05151757188499), Number("b", 99.0515), False),
-    ],
-)
-def test_numbers_agree_if_one_quantity_rounds_to_both(a: Number, b: Number, agree: bool):
-    assert [found.agree for found in repeated([a, b], [("a", "b")])] == [agree]
-
-
 def test_an_address_that_names_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"no number 't5/pet'; did you mean 't5/pets'"):
-        repeated([Number("t5/pets", 97.56, 2)], [("t5/pets", "t5/pet")])
     with pytest.raises(ValueError, match="no row 'smoothing 1'"):
         copies(IMAGENETTE_ROWS, same=[("smoothing 0", "smoothing 1")])

@@ -316,16 +316,6 @@ class Copy:
     because: str
 
 
-@dataclass(frozen=True)
-class Repeat:
-    """One quantity that stands in two places; the difference is second less first, in percent."""
-
-    first: str
-    second: str
-    difference: float
-    agree: bool
-
-
 def copies(rows: Mapping[str, Mapping[str, float]], same: Iterable[Iterable[str]] = ()) -> list[Copy]:
     """Pairs of rows in which every number of the shorter one stands in the other too.
 
@@ -342,27 +332,6 @@ def copies(rows: Mapping[str, Mapping[str, float]], same: Iterable[Iterable[str]
             all_of_it = f"all {len(short)} numbers repeat {a} to the last digit"
             only_one = f"its only number repeats {a} to the last digit, which may be chance"
             found.append(Copy((a, b), dict(short), f"{b}: {only_one if len(short) == 1 else all_of_it}"))
-    return found
-
-
-def repeated(numbers: Iterable[Number], same: Iterable[Iterable[str]]) -> list[Repeat]:
-    """Every pair of numbers that the source means to be one; they agree if one quantity can round to both.
-
-    Args:
-        same: groups of addresses that mean the same quantity.
-
-    Raises:
-        ValueError: an address that no number has.
-    """
-    named = {number.name: number for number in numbers}
-    found = []
-    for group in map(tuple, same):
-        _known(group, named, "number")
-        for a, b in itertools.combinations((named[name] for name in group), 2):
-            difference = Decimal(repr(b.value)) - Decimal(repr(a.value))
-            units = sum(Decimal(10) ** -x.decimals for x in (a, b) if x.decimals is not None)
-            agree = abs(difference) < units / 2 or math.isclose(a.value, b.value, rel_tol=float(FLOAT64_ERROR))
-            found.append(Repeat(a.name, b.name, float(difference), agree))
     return found
 
 
