@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -45,18 +43,10 @@ def test_a_rule_that_trusts_too_little_or_too_much_is_seen(monkeypatch: pytest.M
 
 def test_one_stored_seed_against_another_is_seldom_refuted() -> None:
     """The prior of a single seed, fitted without the experiment at hand, refutes at most 6% of healthy pairs."""
-    arms = json.loads(spread.FILE.read_text())["arms"]
-    names = {arm["experiment"] for arm in arms}
-    fitted = {
-        name: spread.fit([a["sd"] / a["bound"] for a in arms if not a["at_chance"] and a["experiment"] != name])
-        for name in names
-    }
-    for margin in (1, 2, 3):
-        wrong, pairs = one_against_another([a for a in arms if not a["failed"]], margin, fitted)
-        assert pairs == 180
-        assert wrong / pairs <= 0.06
-    _, every = one_against_another(arms, 1, fitted)
-    assert every == 228
+    for p in one_against_another():
+        assert (p.pairs, p.all_pairs) == (180, 228)
+        assert p.wrong <= 0.06 * p.pairs
+        assert p.wrong < p.wrong_of_all
 
 
 def test_forty_seeds_are_what_was_measured() -> None:

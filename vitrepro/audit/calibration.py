@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from vitrepro.forecast.worlds import SHARED, Shape, World, together
 from vitrepro.judge import stats
 from vitrepro.judge.finding import POWER, Region, decide
 from vitrepro.judge.rules import BOTH_SIDES, contrast, difference
-from vitrepro.judge.spread import FAR, FEWEST, Regime, Stored
+from vitrepro.judge.spread import FAR, FEWEST, FILE, Regime, Stored, fit
 from vitrepro.judge.stats import Estimate
 from vitrepro.randomness import derive
 
@@ -309,16 +310,38 @@ def usefulness(trials: int = TRIALS) -> Iterator[tuple[str, float, float]]:
             yield name, 1 / ratio, 1 / 1.1
 
 
-def one_against_another(
-    arms: Iterable[Mapping[str, Any]], margin: float, fitted: Mapping[str, Stored]
-) -> tuple[int, int]:
-    """How often one stored seed comes out FAIL or EXCEEDS against another of its arm, and of how many pairs.
+class Pairs(NamedTuple):
+    """How often one stored seed comes out FAIL or EXCEEDS against another of its arm.
 
-    Args:
-        arms: as `spread.json` has them.
+    Attributes:
         margin: points.
-        fitted: experiment -> the spread fitted without it.
+        wrong, pairs: of arms without a failed run, of which at most 6% may be wrong.
+        wrong_of_all, all_pairs: of all stored arms.
     """
+
+    margin: float
+    wrong: int
+    pairs: int
+    wrong_of_all: int
+    all_pairs: int
+
+    @property
+    def missed(self) -> bool:
+        return self.wrong > WRONG * self.pairs
+
+
+def one_against_another(path: Path = FILE) -> Iterator[Pairs]:
+    """One stored seed against another of its arm, by a spread fitted without the arm's experiment."""
+    arms = json.loads(path.read_text("utf-8"))["arms"]
+
+    def fitted(left_out: str) -> Stored:
+        kept = [a for a in arms if not a["at_chance"] and a["experiment"] != left_out]
+        return fit([a["sd"] / a["bound"] for a in kept])
+
+    known = {name: fitted(name) for name in {a["experiment"] for a in arms}}
     pairs = [(a, *p) for a in arms for p in itertools.permutations([100 * c / a["n"] for c in a["correct"]], 2)]
-    made = [difference([x], a["n"], y, known=fitted[a["experiment"]]) for a, x, y in pairs]
-    return sum(abs(int(decide(e, Region(-margin, margin)))) == 1 for e in made), len(pairs)
+    healthy = np.array([not a["failed"] for a, *_ in pairs])
+    made = [difference([x], a["n"], y, known=known[a["experiment"]]) for a, x, y in pairs]
+    for margin in (1.0, 2.0, 3.0):
+        wrong = np.array([abs(int(decide(e, Region(-margin, margin)))) == 1 for e in made])
+        yield Pairs(margin, int(wrong[healthy].sum()), int(healthy.sum()), int(wrong.sum()), len(wrong))

@@ -50,16 +50,16 @@ def calibrate(
         for study in chosen:
             rates.append(study.run(number))
             progress.advance(1, study.kind)
-    useful = list(calibration.usefulness(number))
-    text = calibrated.document(rates, useful, number)
+    useful, pairs = list(calibration.usefulness(number)), list(calibration.one_against_another())
+    text = calibrated.document(rates, useful, pairs, number)
     if out is None:
         typer.echo(text)
     else:
         with explain(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out, text.encode())
-        typer.echo(f"{out}: {calibrated.summary(rates, useful)}", err=True)
-    if any(calibrated.missing(rates, useful)):
+        typer.echo(f"{out}: {calibrated.summary(rates, useful, pairs)}", err=True)
+    if any(calibrated.missing(rates, useful, pairs)):
         raise typer.Exit(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vitrepro.audit import calibration
-from vitrepro.audit.calibration import Measured, Rates, described
+from vitrepro.audit.calibration import Measured, Pairs, Rates, described
 from vitrepro.judge.finding import POWER
 from vitrepro.judge.spread import FAR, stored
 from vitrepro.report.text import pipe_table
@@ -43,6 +43,12 @@ upper quartile of {most:g} bounds.
 
 ![Each of forty seeds of four arms, in binomial bounds from the mean of its arm](seeds/seeds.svg)"""
 
+_PAIRS = """\
+## One stored seed against another of its arm
+
+The spread of one seed is fitted without the experiment at hand. In arms of three seeds without a failed run at most
+{wrong:.0%} may come out FAIL or EXCEEDS; the rates over all stored arms stand beside it."""
+
 _SHOWN = """\
 ## Shown, not promised
 
@@ -51,7 +57,7 @@ No rule that still decides keeps these worlds within the limits. {missed} of the
 _HEADINGS = ("world", "seeds", *calibration.KINDS, "stopped")
 
 
-def document(rates: Sequence[Rates], useful: Sequence[Useful], trials: int) -> str:
+def document(rates: Sequence[Rates], useful: Sequence[Useful], pairs: Sequence[Pairs], trials: int) -> str:
     """The tables with what they mean, as markdown."""
     head = _INTRODUCTION.format(
         trials=trials,
@@ -67,13 +73,15 @@ def document(rates: Sequence[Rates], useful: Sequence[Useful], trials: int) -> s
         "\n\n".join(
             [
                 head,
-                f"**{summary(rates, useful)}**",
+                f"**{summary(rates, useful, pairs)}**",
                 _FORTY.format(least=stored().least, most=stored().unsteady),
                 _arms(calibration.measured()),
                 "## Promised worlds, from scratch",
                 _table([r for r in kept if r.study.regime == "scratch"]),
                 "## Promised worlds, fine-tuned from released weights",
                 _table([r for r in kept if r.study.regime == "fine-tuned"]),
+                _PAIRS.format(wrong=calibration.WRONG),
+                _pairs(pairs),
                 _SHOWN.format(missed=missed, count=len(shown)),
                 pipe_table(("claim", "world", "seeds", "rates", "misses", "why"), map(_line, shown)),
                 "## What the rules can still tell",
@@ -84,21 +92,22 @@ def document(rates: Sequence[Rates], useful: Sequence[Useful], trials: int) -> s
     )
 
 
-def summary(rates: Sequence[Rates], useful: Sequence[Useful]) -> str:
+def summary(rates: Sequence[Rates], useful: Sequence[Useful], pairs: Sequence[Pairs]) -> str:
     """How many lines of promised worlds are within the limits."""
     kept = [r for r in rates if not r.study.why]
-    missed = list(missing(rates, useful))
+    missed = list(missing(rates, useful, pairs))
     if not missed:
         return f"All {len(kept)} studies of promised worlds are within the limits, and all {len(useful)} of usefulness."
-    return f"{len(missed)} of {len(kept) + len(useful)} promised lines miss a limit: {'; '.join(missed)}."
+    return f"{len(missed)} of {len(kept) + len(useful) + len(pairs)} promised lines miss a limit: {'; '.join(missed)}."
 
 
-def missing(rates: Sequence[Rates], useful: Sequence[Useful]) -> Iterator[str]:
+def missing(rates: Sequence[Rates], useful: Sequence[Useful], pairs: Sequence[Pairs]) -> Iterator[str]:
     """What misses a limit that is promised."""
     for r in rates:
         if not r.study.why and r.misses():
             yield f"{r.study.kind}, {r.study.name}, seeds {_seeds(r)} ({', '.join(r.misses())})"
     yield from (what for what, seen, asked in useful if seen < asked)
+    yield from (f"one stored seed against another at a margin of {p.margin:g}" for p in pairs if p.missed)
 
 
 def _arms(arms: Sequence[Measured]) -> str:
@@ -123,6 +132,15 @@ def _table(rates: Sequence[Rates]) -> str:
         ),
         right=_HEADINGS[1:],
     )
+
+
+def _pairs(pairs: Sequence[Pairs]) -> str:
+    def share(wrong: int, of: int) -> str:
+        return f"{100 * wrong / of:.1f}% of {of}"
+
+    headings = ("margin", "arms without a failed run", "all stored arms")
+    lines = [[f"{p.margin:g}", share(p.wrong, p.pairs), share(p.wrong_of_all, p.all_pairs)] for p in pairs]
+    return pipe_table(headings, lines, right=headings)
 
 
 def _seeds(r: Rates) -> str:
