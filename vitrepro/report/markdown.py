@@ -74,7 +74,8 @@ RULES = (
     "A value passes if the 90% interval of the difference from the reported number lies inside the margin "
     "(equivalence, 5% on each side). Arms are equal if that of their difference does. An order, a gain or a trend "
     "passes if its 95% interval over other seeds and other images lies above the gap that was asked for. What lies "
-    "wholly outside fails. Several parts of one claim must all hold; one of them that fails refutes the claim if "
+    "wholly outside fails, if a true value inside would lead there, on either side, in at most 5% of repetitions. "
+    "Several parts of one claim must all hold; one of them that fails refutes the claim if "
     "Simes' test of all parts together is below 5%.",
     "In the tables of findings `bound` is the margin, gap or tolerance, `p` that of the outcome, and `told with 80%` "
     "the true difference from which on 80% of repetitions with this spread would tell it. A claim with verdicts at two "
