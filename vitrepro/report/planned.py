@@ -234,6 +234,8 @@ def print_plans(
             "--allow-inconclusive.",
             markup=False,
         )
+    if any(c.outlooks and not c.doubt for c in made.plans):
+        out.print("Of two powers or differences one is with unsteady seeds, the other with steady ones.", markup=False)
     if any(o.assumed for c in made.plans for o in c.outlooks):
         out.print(
             "Gaps are for accuracies near 50%, where chance is largest, until runs of these arms are stored; clearer "
@@ -253,7 +255,7 @@ def print_plans(
         return
     known = ", from throughput measured here" if not made.rough else ""
     out.print(f"Time: {'about ' if not made.rough else ''}{_time(made.seconds, made.rough)}{known}.", markup=False)
-    if made.rough:
+    if made.rough and math.isfinite(made.seconds):
         out.print(f"~: {basis}", markup=False)
     if made.room is not None:
         for line in _memory_lines(made.room, list(made.memory.values())):
