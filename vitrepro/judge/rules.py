@@ -312,7 +312,8 @@ def over_seeds(arms: Sequence[Arm], metric: str, known: Stored | None = None) ->
     if not np.isfinite(centre) or (not counts and (fewest < 2 or not any(spreads))):
         return None, False
     se, freedom = stats.sum_of(parts)
-    return Estimate(centre, float(se), float(freedom), methods[0]), fewest >= FEWEST
+    largest = max(range(len(parts)), key=lambda i: float(parts[i][0]))
+    return Estimate(centre, float(se), float(freedom), methods[largest]), fewest >= FEWEST
 
 
 # --- against a reported number ------------------------------------------------------------------

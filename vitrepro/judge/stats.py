@@ -269,7 +269,9 @@ def contrast(both: Any, n: int, seeds: Sequence[int], weights: Sequence[float], 
     each = w / np.repeat(seeds, seeds)
     fewest = min(seeds)
     added = [sum(x for x in weights if x * sign > 0) / fewest for sign in (1, -1)]
-    total, squares = counts @ each, np.einsum("r,...rs,s->...", each, both, each)
+    spans = list(itertools.pairwise(ends))
+    total = sum(x * counts[..., a:b].mean(-1) for x, (a, b) in zip(weights, spans, strict=True))  # 0 for equal arms
+    squares = np.einsum("r,...rs,s->...", each, both, each)
     centre = (total + sum(added)) / (n + 2)
     images = ((squares + sum(x * x for x in added)) / (n + 2) - centre**2) / (n + 2)
     scaled = both * w[:, None] * w
@@ -279,7 +281,6 @@ def contrast(both: Any, n: int, seeds: Sequence[int], weights: Sequence[float], 
         means = [(counts * w).reshape(*counts.shape[:-1], len(seeds), k).sum(-2)]
         half_images = [sum((50 * x / n) ** 2 for x in weights)]
     else:
-        spans = list(itertools.pairwise(ends))
         parts = [scaled[..., a:b, a:b] for a, b in spans]
         means = [counts[..., a:b] * w[a:b] for a, b in spans]
         half_images = [(50 * x / n) ** 2 for x in weights]

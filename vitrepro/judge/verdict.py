@@ -235,10 +235,11 @@ def weigh(
             qualifiers.append(note("seeds", seeds=seeds, registered=registered_seeds))
         if 1 < registered_seeds < seeds:  # or one could go on until it passes, unseen
             qualifiers.append(note("more_seeds", seeds=seeds, registered=registered_seeds))
+    partly = [n for n, a in trained.items() if 0 < len(a.failed) < a.seeds]
     for name, told in (
-        ("failed_some", [n for n, a in trained.items() if 0 < len(a.failed) < a.seeds]),
+        ("failed_some", partly),
         ("merged_seeds", [n for n, a in trained.items() if a.seeds < a.runs]),
-        ("not_above_chance", [n for n, a in trained.items() if not a.learned]),
+        ("not_above_chance", [n for n, a in trained.items() if not a.learned and n not in partly]),
     ):
         if told:
             counts = tuple((arms[n].failed_runs, arms[n].runs) for n in told)

@@ -74,8 +74,8 @@ def row(claim: Claim, verdict: Verdict, p: Adjusted) -> Row:
     )
 
 
-def interval_text(interval: Interval) -> str:
-    return f"[{interval.low:.2f}, {interval.high:.2f}]"
+def interval_text(interval: Interval, digits: str = ".2f") -> str:
+    return f"[{interval.low:{digits}}, {interval.high:{digits}}]"
 
 
 def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
@@ -83,7 +83,8 @@ def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
     digits = {"value": ".2f", "count": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f", "share": ".1f"}
     digit = ".5g" if finding.form == "measure" and finding.reported is not None else digits.get(finding.form)
     value = format(finding.measured, digit) if digit else number_text(finding.measured)
-    text = f"{value} {interval_text(finding.interval)}" if finding.interval else value
+    small = finding.form == "measure" and finding.reported is None  # as many digits as the measure has
+    text = f"{value} {interval_text(finding.interval, '.3f' if small else '.2f')}" if finding.interval else value
     text = f"{finding.label}: {'more than ' if words.opened(finding)[0] else ''}{text}"
     if len(findings) > 1:
         agree = sum(f.outcome is finding.outcome for f in findings)
