@@ -29,6 +29,7 @@ CELLS = {
     "z": (0.0, 1),
     "n": (-2.0, 0),
     "p": (3.0, 0),
+    "h": (0.5, 0),  # anything from just 0 to 1
 }
 
 
@@ -118,6 +119,7 @@ def test_any_text_is_a_formula_or_refused(text: str) -> None:
     [
         ("1 / (t/a - t/a)", "a division by what may be zero"),
         ("1 / t/z", "a division by what may be zero"),
+        ("1 / t/h", "a division by what may be zero"),
         ("1 / (t/a - 81.38)", "a division by what may be zero"),
         ("1e299 * 1e299 * 1e299", "too large"),
         ("sum(1e299 * 1e9, 1e299 * 1e9) - 1e299 * 1e12", "too large"),

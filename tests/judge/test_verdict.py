@@ -388,6 +388,14 @@ def test_a_margin_as_wide_as_the_error_rate_shows_no_equivalence():
     assert judged(equivalence(0.5), nearly).outcome is PASS
 
 
+def test_the_worse_of_two_arms_tells_whether_their_equality_shows_anything():
+    """Near chance it could be a guess; with more errors than the margin it could not be a model without one."""
+    guess = {"a": right([14, 14.1, 14.2], 10_000), "b": right([15.5, 15.4, 15.6], 10_000, who=1)}
+    assert "half the distance to chance" in words.reason(judged(equivalence(2.5), guess))
+    errs = {"a": right([98.3, 98.2, 98.4], 10_000), "b": right([99.4, 99.3, 99.5], 10_000, who=1)}
+    assert judged(equivalence(1.5), errs).outcome is PASS
+
+
 def test_models_that_err_on_the_same_images_are_not_equivalent_but_one():
     same = right([80])
     verdict = judged(equivalence(), {"a": same, "b": same})
