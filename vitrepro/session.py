@@ -236,7 +236,7 @@ def judge(
     if claim_plan.held_back is not None:
         why = f"{claim_plan.held_back}; nothing was run, --allow-inconclusive runs it all the same"
         fidelity = choice.entry.fidelity if choice.entry else None
-        return Verdict(claim.id, Outcome.NOT_RUN, choice.scale, fidelity, note("told", text=why)), None
+        return Verdict(claim.id, Outcome.NOT_RUN, choice.scale, fidelity, note("told", text=why), ours=claim.ours), None
     if claim_plan.checked:
         return judge_literal(claim, claim_plan.checked), None
     if choice.scale is None or not claim_plan.runs:

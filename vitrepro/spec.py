@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -459,7 +460,7 @@ Expect: TypeAlias = Annotated[
 
 class Source(Strict):
     paper: Text = Field(description="arxiv:ID with its version, or a URL, or owner/repository")
-    where: Text = Field(description="table, figure, section or page")
+    where: Text = Field(description="table, figure, section or page; of a question of ours, what it is about")
 
 
 class Cell(Strict):
@@ -638,6 +639,7 @@ _FORM_KEYS = {
     "equivalence": {"equal", "within"},
     "trend": {"larger_gain", "increasing", "than", "by", "dip"},
 }
+_OF_OURS = re.compile(r"\b(a reading of|no sentence|not stated|we ask|our (question|reading|hypothesis))\b", re.I)
 _FIXED_FORMS = ("exact", "value")  # a reported number is counted, or measured with an interval; no order stands for it
 
 
@@ -660,6 +662,11 @@ class Claim(Strict):
 
     id: ClaimId
     version: PositiveInt = 1
+    by: Literal["source", "us"] = Field(
+        "source",
+        description="who says it: the source; or us, who ask it, suppose it or read it into the source's numbers. What "
+        "is ours has outcomes, counts and corrections of its own and is never a verdict on the source",
+    )
     source: Source
     kind: Kind
     statement: Text
@@ -694,6 +701,17 @@ class Claim(Strict):
             if self.kind in _FIXED_FORMS and form not in (None, "literal", self.kind):
                 raise ValueError(f"scales.{name}.expect is of kind {form}, the claim of kind {self.kind}")
         return self
+
+    @model_validator(mode="after")
+    def _a_place_in_the_source_or_ours(self) -> Claim:
+        if self.by == "source" and (word := _OF_OURS.search(self.source.where)):
+            raise ValueError(f"source.where says {word[0]!r}, so that the source does not say it; add `by: us`")
+        return self
+
+    @property
+    def ours(self) -> bool:
+        """Whether we ask it, and the source does not say it."""
+        return self.by == "us"
 
     @model_validator(mode="after")
     def _elsewhere_has_the_same_cells(self) -> Claim:

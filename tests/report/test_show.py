@@ -105,8 +105,8 @@ def test_a_scale_names_its_experiment_what_it_expects_arms_seeds_and_deviations(
         "expect all:",
         "greater learned-1d, than none, metric top1, by 1.0",
         "arms: none, learned-1d, seeds 0, 1, 2",
-        "deviates from the paper: digits instead of ImageNet",
-        "deviates from the paper: 100 steps instead of 100,000",
+        "differs from the source: digits instead of ImageNet",
+        "differs from the source: 100 steps instead of 100,000",
     ]
     assert told[start + 6] == "Feasible here: at scale cpu"
 

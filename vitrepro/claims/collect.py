@@ -181,10 +181,19 @@ class Collector:
     def _cross_check(self, claim: Claim, document: Document, loc: Loc) -> Iterator[str]:
         yield from self._check_needs(claim, document, loc)
         experiments = {**self.base.experiments, **{name: found.item for name, found in self.experiments.items()}}
+        runs: dict[tuple[str, str], str] = {}  # experiment and arm -> scale that runs it
         for scale_name, scale in claim.scales.entries().items():
             if scale.expect is None or scale.experiment is None:
                 continue
             at: Loc = (*loc, "scales", scale_name)
+            for _, arm in arms_of(scale.expect):
+                other = runs.setdefault((scale.experiment, arm), scale_name)
+                if other != scale_name:  # or one training would be two verdicts
+                    yield (
+                        f"{document.where((*at, 'experiment'))}: {dotted(at)}.experiment: scale {other} has the same "
+                        f"runs ({scale.experiment}, arm {arm}); keep one of the two scales"
+                    )
+                    break
             shown = dotted(at)
             if scale.fidelity == "exact" and scale.deviations:  # or a PASS would be called reproduced
                 yield (

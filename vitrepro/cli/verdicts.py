@@ -164,6 +164,7 @@ def verify(
     from vitrepro.report.progress import RunProgress
     from vitrepro.report.rows import as_json as verdict_json
     from vitrepro.report.rows import rows
+    from vitrepro.report.text import outcome
     from vitrepro.report.verdicts import print_reasons, print_verdicts
 
     registry, places, request, timings, plans = _plans(
@@ -222,7 +223,7 @@ def verify(
         raise typer.Exit(code)
     out = terminal.console()
     print_verdicts(out, rows(judged))
-    out.print(terminal.counts([v.outcome.value for v in verdicts]) + ".", markup=False)
+    out.print(terminal.counts([outcome(v.outcome, v.ours) for v in verdicts]) + ".", markup=False)
     print_reasons(out, verdicts)
     for sentence in sentences(judged):
         out.print(sentence, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Many claims of one paper: p-values adjusted for their number (Holm)."""
+"""Many claims of one source: p-values adjusted for their number (Holm)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitrepro.spec import Claim
 
 @dataclass(frozen=True)
 class Adjusted:
-    """p-value of what a verdict says (of PASS where it says nothing), alone and among the claims of its paper.
+    """p-value of what a verdict says (of PASS where it says nothing), alone and among the others of its family.
 
     Attributes:
         p: None where nothing is random.
@@ -44,13 +44,18 @@ def adjust(ps: Sequence[float | None], decides: Sequence[bool]) -> list[float | 
     return [values[i] if i in values and own[i] == ps[i] else None for i in range(len(ps))]
 
 
+def family(claim: Claim) -> tuple[str, str]:
+    """The claims that must all be right together: what a source says, and apart from it what we ask of that source."""
+    return claim.source.paper, claim.by
+
+
 def adjusted(verdicts: Sequence[tuple[Claim, Verdict]]) -> list[Adjusted]:
-    """Holm's adjustment within each paper, in the order given."""
-    papers: dict[str, list[int]] = defaultdict(list)
+    """Holm's adjustment within each family, in the order given."""
+    families: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, (claim, _) in enumerate(verdicts):
-        papers[claim.source.paper].append(i)
+        families[family(claim)].append(i)
     found = [Adjusted()] * len(verdicts)
-    for members in papers.values():
+    for members in families.values():
         own = [verdicts[i][1] for i in members]
         for i, verdict, (passed, against) in zip(members, own, holm(own), strict=True):
             opposed = verdict.outcome in AGAINST

@@ -25,8 +25,9 @@ def judge_literal(claim: Claim, checked: Sequence[Checked]) -> Verdict:
         findings += [_most(name, cases, found, Outcome(check.otherwise))] if check.holds == "most" else found
     outcome = combine(f.outcome for f in findings)
     return Verdict(
-        claim.id, outcome, "literal", entry.fidelity, note("printed"), (note("own_numbers"),), tuple(findings)
-    )
+        claim.id, outcome, "literal", entry.fidelity, note("printed"), (note("own_numbers"),), tuple(findings),
+        ours=claim.ours,
+    )  # fmt: skip
 
 
 def _compared(case: Checked, otherwise: Outcome) -> Finding:

@@ -105,8 +105,9 @@ def _rejudge(registry: Registry, read: Mapping[RunRef, Measured], entry: Verdict
     if missing is not None:
         run_ids = tuple(m.run_id for m in used)
         found = Verdict(
-            claim.id, Outcome.NOT_RUN, entry.scale, scale.fidelity, note("told", text=missing), run_ids=run_ids
-        )
+            claim.id, Outcome.NOT_RUN, entry.scale, scale.fidelity, note("told", text=missing), run_ids=run_ids,
+            ours=claim.ours,
+        )  # fmt: skip
     else:
         # the larger number of seeds: one lowered after the runs must not hide that some were left out
         found, _ = log.judge(

@@ -61,6 +61,7 @@ class Verdict:
 
     Attributes:
         why: what decided; `report.words` has its sentence.
+        ours: it answers a question of ours and says nothing of what the source states.
         caps: what keeps these numbers from deciding, whatever they are.
         would_be: what the findings come to without the caps.
     """
@@ -78,6 +79,7 @@ class Verdict:
     caps: tuple[Note, ...] = ()
     would_be: Outcome | None = None
     history: History = History()
+    ours: bool = False
 
     @property
     def p(self) -> float | None:
@@ -113,13 +115,15 @@ class Verdict:
         """What the outcome says of the paper, no more: only an exact protocol reproduces or contradicts it."""
         if not self.outcome.decided:
             return note("undecided")
+        if self.ours:
+            return note("ours_support", passed=self.outcome is PASS, fidelity=self.fidelity)
         return note(f"{self.fidelity if self.fidelity in ('literal', 'elsewhere', 'exact') else 'other'}_support",
                     passed=self.outcome is PASS, fidelity=self.fidelity)  # fmt: skip
 
 
 def infeasible(claim: Claim, why: str) -> Verdict:
     """A claim that cannot be checked here."""
-    return Verdict(claim.id, Outcome.INFEASIBLE, None, None, note("told", text=why))
+    return Verdict(claim.id, Outcome.INFEASIBLE, None, None, note("told", text=why), ours=claim.ours)
 
 
 def judge(
@@ -152,7 +156,9 @@ def judge(
 
     def undecided(outcome: Outcome, why: Note) -> Verdict:
         ids = tuple(m.run_id for m in measured)
-        return Verdict(claim.id, outcome, scale_name, entry.fidelity, why, run_ids=ids, history=history)
+        return Verdict(
+            claim.id, outcome, scale_name, entry.fidelity, why, run_ids=ids, history=history, ours=claim.ours
+        )
 
     failed = [f"{m.arm} seed {m.seed}: {m.error}" for m in measured if m.error]
     if failed:
@@ -248,7 +254,7 @@ def weigh(
     n = next(iter(trained.values())).n if trained else None
     return Verdict(
         claim.id, outcome, scale, fidelity, why, (*qualifiers, *caps), found, seeds, n, run_ids, tuple(caps), would_be,
-        history,
+        history, claim.ours,
     )  # fmt: skip
 
 

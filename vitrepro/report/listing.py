@@ -13,6 +13,7 @@ from vitrepro.claims import Registry
 from vitrepro.errors import UsageError, did_you_mean
 from vitrepro.plan import Choice
 from vitrepro.report.terminal import STYLES, cell_row, counts, print_lines, table
+from vitrepro.report.text import outcome
 from vitrepro.spec import SCALES, CheckName, Claim
 from vitrepro.store import Last, Places
 
@@ -98,7 +99,7 @@ def row(item: Listed) -> tuple[str, ...]:
         *(scales[s] for s in SCALES),
         "yes" if item.claim.scales.literal else "",
         here,
-        f"{item.last.outcome} ({item.last.fidelity})" if item.last else item.outcome,
+        f"{outcome(item.outcome, item.claim.ours)} ({item.last.fidelity})" if item.last else item.outcome,
     )
 
 
@@ -131,20 +132,30 @@ def print_claims(out: Console, rows: Sequence[Listed], registry: Registry, *, fe
         out.print(table(("claim", "why not here"), others))
     print_summary(out, rows)
     groups = ", ".join(f"{name} ({g.title})" for name, g in registry.groups.items())
-    out.print(f"{len(shown)} of {len(registry.claims)} claims. Groups: {groups or 'none'}.", markup=False)
+    ours = sum(r.claim.ours for r in shown)
+    asked = f", {ours} of them questions of ours" if ours else ""
+    out.print(f"{len(shown)} of {len(registry.claims)} claims{asked}. Groups: {groups or 'none'}.", markup=False)
 
 
 def print_summary(out: Console, rows: Sequence[Listed]) -> None:
-    """By source: claims, cells, how many can be checked here and at which scale, and their last outcomes."""
-    by_source: dict[str, list[Listed]] = defaultdict(list)
+    """By source, and apart from it our questions to it: how many, how many can be checked here, last outcomes."""
+    families: dict[tuple[bool, str], list[Listed]] = defaultdict(list)
     for item in rows:
-        by_source[item.claim.source.paper].append(item)
+        families[item.claim.ours, item.claim.source.paper].append(item)
     lines = []
-    for source, items in by_source.items():
+    for (ours, source), items in sorted(families.items(), key=lambda family: family[0][0]):
         scales = Counter(i.choice.scale for i in items if i.choice.scale)
         here = ", ".join(f"{n} {scale}" for scale, n in scales.items())
         possible = f"{sum(scales.values())} ({here})" if scales else "0"
-        outcomes = counts([i.outcome for i in items if i.outcome in STYLES])
-        lines.append((source, str(len(items)), str(sum(i.cells for i in items)), possible, outcomes))
+        outcomes = counts([outcome(i.outcome, ours) for i in items if i.outcome in STYLES])
+        lines.append(
+            (
+                f"our questions to {source}" if ours else source,
+                str(len(items)),
+                str(sum(i.cells for i in items)),
+                possible,
+                outcomes,
+            )
+        )
     if lines:
         out.print(table(("source", "claims", "cells", "can be checked here", "last outcomes"), lines))

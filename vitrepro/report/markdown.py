@@ -26,7 +26,7 @@ from vitrepro.report.rows import Row, rows
 from vitrepro.report.section import section
 from vitrepro.report.selection import Scope, of_an_attempt, scope, unchecked
 from vitrepro.report.sizes import Sizes, by_experiment
-from vitrepro.report.text import anchor, bullets, fenced, number_of, pipe_table, plain, sentence
+from vitrepro.report.text import anchor, bullets, fenced, number_of, outcome, pipe_table, plain, sentence
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import Store, explain, portable, write_atomic
 
@@ -110,7 +110,7 @@ def write(registry: Registry, store: Store, out: Path | None, patterns: Sequence
         StoreError: `out` cannot be written.
     """
     about = scope(registry, store.verdicts()[0], patterns)
-    judged = sorted(rejudge(registry, store, about.entries), key=lambda j: of_an_attempt(j.claim))
+    judged = sorted(rejudge(registry, store, about.entries), key=lambda j: (_ours(j), of_an_attempt(j.claim)))
     sizes = by_experiment(judged)
     if out is None:
         return render(judged, registry, store, about, sizes), judged
@@ -204,7 +204,9 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
     total = len({c.id for c in about.claims} | checked)
     sources = dict.fromkeys(c.source.paper for c in about.claims)
     of = f"{len(sources)} sources" if len(sources) > 1 else "".join(plain(_title(p, registry)) for p in sources)
-    yield f"This report is about {number_of(total, 'claim')}{f' of {of}' if of else ''}."
+    asked = len({c.id for c in about.claims if c.ours} | {j.entry.claim_id for j in judged if _ours(j)})
+    ours = f" and {number_of(asked, 'question')} of ours about {'them' if len(sources) > 1 else 'it'}" if asked else ""
+    yield f"This report is about {number_of(total - asked, 'claim')}{f' of {of}' if of else ''}{ours}."
     verdicts = [j.verdict for j in judged if j.verdict is not None]
     if judged:
         how = Counter((v.fidelity, v.scale) for v in verdicts if v.fidelity and v.scale)
@@ -212,7 +214,11 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
         some = "" if len(checked) == len(judged) else f" in {len(judged)} verdicts, some at several scales"
         were = "were" if len(checked) > 1 else "was"
         yield f"{len(checked)} of them {were} checked{some}{f' ({ways})' if ways else ''}:"
-        yield f"{_outcomes(judged, verdicts)}."
+        stated, questions = [j for j in judged if not _ours(j)], [j for j in judged if _ours(j)]
+        if stated:
+            yield f"{_outcomes(stated)}."
+        if questions:
+            yield f"Of our own questions: {_outcomes(questions)}."
         told = [v for v in verdicts if v.findings and v.run_ids]
         if (sets := groups(told)) < len(told):
             yield (
@@ -229,29 +235,36 @@ def _answer(judged: Sequence[Judged], registry: Registry, about: Scope) -> Itera
 
 
 def _by_source(judged: Sequence[Judged], registry: Registry, about: Scope) -> Iterator[str]:
-    """Where there are several sources, how many verdicts of each outcome each of them has."""
-    of_claim = {c.id: c.source.paper for c in about.claims} | {
-        j.claim.id: j.claim.source.paper for j in judged if j.claim
-    }
-    sources = Counter(of_claim.values())
-    if len(sources) < 2:
-        return
-    counts = Counter((j.claim.source.paper, j.verdict.outcome) for j in judged if j.claim and j.verdict)
-    shown = [o for o in Outcome if any((paper, o) in counts for paper in sources)]
+    """Where there are several sources, how many verdicts of each outcome each of them has; our questions apart."""
+    claims = {c.id: c for c in about.claims} | {j.claim.id: j.claim for j in judged if j.claim}
+    if len({c.source.paper for c in claims.values()}) > 1:
+        yield _tally([c for c in claims.values() if not c.ours], judged, registry)
+    yield _tally([c for c in claims.values() if c.ours], judged, registry)
+
+
+def _tally(claims: Sequence[Claim], judged: Sequence[Judged], registry: Registry) -> str:
+    """A line for each source: its claims, or our questions about it, and their outcomes."""
+    ids = {c.id for c in claims}
+    ours = any(c.ours for c in claims)
+    told = [j for j in judged if j.claim and j.verdict and j.claim.id in ids]
+    counts = Counter((j.claim.source.paper, outcome(j.verdict.outcome, ours)) for j in told if j.claim and j.verdict)
+    names = dict.fromkeys(outcome(o, ours) for o in Outcome)
+    shown = [name for name in names if any(name == found for _, found in counts)]
     checked = {j.entry.claim_id for j in judged}
     lines = []
-    for paper, claims in sources.items():
+    for paper, number in Counter(c.source.paper for c in claims).items():
         title = plain(_title(paper, registry))
-        has = any(counts[paper, o] for o in shown)
-        without = sum(p == paper and claim not in checked for claim, p in of_claim.items())
-        numbers = [claims, *(counts[paper, o] for o in shown), without]
-        lines.append([f"[{title}](#{anchor(_title(paper, registry))})" if has else title, *(str(n) for n in numbers)])
-    headings = ["source", "claims", *(o.value for o in shown), "no verdict"]
-    yield pipe_table(headings, lines, right=headings[1:])
+        if any(counts[paper, name] for name in shown):
+            title = f"[{title}](#{anchor(_heading(paper, ours, registry))})"
+        without = sum(c.source.paper == paper and c.id not in checked for c in claims)
+        lines.append([title, *(str(n) for n in (number, *(counts[paper, name] for name in shown), without))])
+    headings = ["source", "our questions about it" if ours else "claims", *shown, "no verdict"]
+    return pipe_table(headings, lines, right=headings[1:]) if lines else ""
 
 
 def _what_did_not_stand(judged: Sequence[Judged]) -> Iterator[str]:
-    """Claims that measurements speak against, and how far a verdict reaches at the fidelities at hand."""
+    """Claims of sources that measurements speak against, and how far a verdict reaches at the fidelities at hand."""
+    judged = [j for j in judged if not _ours(j)]
     against = [j for j in judged if j.verdict and j.verdict.outcome in (Outcome.FAIL, Outcome.EXCEEDS)]
     if against:
         names = ", ".join(f"[{plain(j.name)}](#{anchor(j.name)})" for j in against)
@@ -283,20 +296,30 @@ def _after_correction(judged: Sequence[Judged], against: int) -> str:
     )
 
 
-def _outcomes(judged: Sequence[Judged], verdicts: Sequence[Verdict]) -> str:
+def _outcomes(judged: Sequence[Judged]) -> str:
+    verdicts = [j.verdict for j in judged if j.verdict is not None]
     what = "claim" if len({j.entry.claim_id for j in judged}) == len(judged) else "verdict"
     of = f"of {number_of(len(judged), what)}"
     sentences = []
-    for outcome in Outcome:
-        support = Counter(words.support(v) for v in verdicts if v.outcome is outcome)
-        if support:
-            kinds = ", ".join(f"{count} × {word}" for word, count in sorted(support.items()))
-            told = f" ({kinds})" if outcome.decided else ""
-            sentences.append(f"**{support.total()} {of}: {outcome.value}**{told}")
+    for name in dict.fromkeys(outcome(v.outcome, v.ours) for o in Outcome for v in verdicts if v.outcome is o):
+        same = [v for v in verdicts if outcome(v.outcome, v.ours) == name]
+        support = Counter(words.support(v) for v in same if v.outcome.decided and not v.ours)
+        kinds = ", ".join(f"{count} × {word}" for word, count in sorted(support.items()))
+        sentences.append(f"**{len(same)} {of}: {name}**{f' ({kinds})' if kinds else ''}")
     gone = len(judged) - len(verdicts)
     if gone:
         sentences.append(f"**{gone} {of}: not judged**, gone from the claim files")
     return "; ".join(sentences)
+
+
+def _ours(j: Judged) -> bool:
+    return j.claim is not None and j.claim.ours
+
+
+def _heading(paper: str, ours: bool, registry: Registry) -> str:
+    """Of the table of verdicts of one source, or of our questions about it."""
+    title = _title(paper, registry)
+    return f"Our questions about {title}" if ours else title
 
 
 def _title(paper: str, registry: Registry) -> str:
@@ -309,10 +332,10 @@ def _feasible(claim: Claim) -> bool:
 
 
 def _verdict_tables(judged: Sequence[Judged], registry: Registry, links: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A table for each source, what stays of it among many claims, and its numbers beside ours."""
+    """A table for each source and one for our questions about it, what stays among many, its numbers beside ours."""
     yield "## Verdicts"
     made = iter(rows(_judged_claims(judged)))
-    by_source: dict[str, list[list[str]]] = defaultdict(list)
+    tables: dict[tuple[str, bool], list[list[str]]] = defaultdict(list)
     for j in judged:
         if j.claim is not None and j.verdict is not None:
             cells = _verdict_cells(next(made))
@@ -320,11 +343,12 @@ def _verdict_tables(judged: Sequence[Judged], registry: Registry, links: Mapping
             cells = ["", "not judged", plain(j.changes[0]), "", "", plain(f"at {j.entry.scale}")]
         statement = f": {plain(j.claim.statement)}" if j.claim is not None else ""
         cells[0] = f"[{plain(j.entry.claim_id)}](#{anchor(j.name)}){statement}"
-        by_source[j.claim.source.paper if j.claim is not None else ""].append(cells)
-    for paper, lines in by_source.items():
-        yield f"### {plain(_title(paper, registry)) if paper else 'Claims that are gone'}"
+        tables[j.claim.source.paper if j.claim is not None else "", _ours(j)].append(cells)
+    for (paper, ours), lines in tables.items():
+        yield f"### {plain(_heading(paper, ours, registry)) if paper else 'Claims that are gone'}"
         yield pipe_table(HEADINGS, lines)
-        yield from (f"![reported and measured accuracies]({link})" for link in links.get(f"source {paper}", ()))
+        figures = () if ours else links.get(f"source {paper}", ())
+        yield from (f"![reported and measured accuracies]({link})" for link in figures)
     yield from (plain(text) for text in families.sentences(_judged_claims(judged)))
 
 

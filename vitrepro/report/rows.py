@@ -8,7 +8,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from vitrepro.judge.correction import Adjusted, adjusted, cells
-from vitrepro.judge.finding import Finding
+from vitrepro.judge.finding import PASS, Finding
 from vitrepro.judge.stats import Interval
 from vitrepro.judge.verdict import Verdict
 from vitrepro.report import words
@@ -61,8 +61,8 @@ def row(claim: Claim, verdict: Verdict, p: Adjusted) -> Row:
     shown = deciding(verdict)
     return Row(
         claim=claim.id,
-        outcome=verdict.outcome.value,
-        measured=measured_text(shown, verdict.findings) if shown else words.reason(verdict),
+        outcome=words.outcome(verdict.outcome, verdict.ours),
+        measured=measured_text(shown, verdict) if shown else words.reason(verdict),
         reported=reported_text(claim, shown),
         margin=margin_text(shown) if shown else "",
         seeds=str(verdict.seeds or ""),
@@ -78,7 +78,7 @@ def interval_text(interval: Interval, digits: str = ".2f") -> str:
     return f"[{interval.low:{digits}}, {interval.high:{digits}}]"
 
 
-def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
+def measured_text(finding: Finding, verdict: Verdict) -> str:
     """The measured value with its interval, what it is of, and how many findings stand behind it."""
     digits = {"value": ".2f", "count": ".2f", "gap": "+.2f", "equal": "+.2f", "measure": "+.3f", "share": ".1f"}
     digit = ".5g" if finding.form == "measure" and finding.reported is not None else digits.get(finding.form)
@@ -86,11 +86,12 @@ def measured_text(finding: Finding, findings: Sequence[Finding]) -> str:
     small = finding.form == "measure" and finding.reported is None  # as many digits as the measure has
     text = f"{value} {interval_text(finding.interval, '.3f' if small else '.2f')}" if finding.interval else value
     text = f"{finding.label}: {'more than ' if words.opened(finding)[0] else ''}{text}"
+    findings = verdict.findings
     if len(findings) > 1:
         agree = sum(f.outcome is finding.outcome for f in findings)
         passed, stay = cells(findings)
-        after = f"; {stay} of {passed} PASS after Holm" if passed > stay else ""
-        text += f" ({agree} of {len(findings)} {finding.outcome.value}{after})"
+        after = f"; {stay} of {passed} {words.outcome(PASS, verdict.ours)} after Holm" if passed > stay else ""
+        text += f" ({agree} of {len(findings)} {words.outcome(finding.outcome, verdict.ours)}{after})"
     return text
 
 
@@ -120,6 +121,7 @@ def as_json(claim: Claim, verdict: Verdict, p: Adjusted) -> dict[str, Any]:
     history = verdict.history
     return {
         "claim_id": verdict.claim_id,
+        "by": claim.by,
         "outcome": verdict.outcome.value,
         "scale": verdict.scale,
         "fidelity": verdict.fidelity,

@@ -58,7 +58,8 @@ def section(
     if name in sizes:
         yield f"Over all training sizes: [{plain(name)}](#{anchor(f'Sizes of {name}')})."
     if j.claim is not None:
-        place = f"Source: {_paper(j.claim.source.paper)}, {plain(j.claim.source.where)}."
+        kind = "Our question, about" if j.claim.ours else "Source:"
+        place = f"{kind} {_paper(j.claim.source.paper)}, {plain(j.claim.source.where)}."
         yield f"{place} Kind of claim: {j.claim.kind}. {_reported(j.claim)}{_experiment(j, registry)}"
     yield _protocol(j, registry)
     if j.scale is not None and j.scale.deviations:
@@ -115,7 +116,8 @@ def _outcome(verdict: Verdict, *, drawn: bool) -> Iterator[str]:
     """The decision, why, what the test could tell; with a picture in text where no figure shows it."""
     support = f", {words.support(verdict)}" if verdict.outcome.decided else ""
     qualifiers = f" Qualified: {plain('; '.join(words.qualifiers(verdict)))}." if words.qualifiers(verdict) else ""
-    yield f"**{verdict.outcome.value}**{support}: {plain(sentence(words.reason(verdict)))}{qualifiers}"
+    word = words.outcome(verdict.outcome, verdict.ours)
+    yield f"**{word}**{support}: {plain(sentence(words.reason(verdict)))}{qualifiers}"
     if past := words.history(verdict):
         level = f" Level of this look: {words.level_text(verdict.history.alpha)}." if verdict.findings else ""
         yield plain(sentence(past)) + level
@@ -123,7 +125,7 @@ def _outcome(verdict: Verdict, *, drawn: bool) -> Iterator[str]:
     if decides is None:
         return
     if words.measures(decides) not in words.reason(verdict):
-        yield plain(sentence(words.because(decides)))
+        yield plain(sentence(words.because(decides, verdict.ours)))
     strength = words.strength(decides)
     if strength and verdict.outcome.decided:
         yield plain(strength)
@@ -132,12 +134,12 @@ def _outcome(verdict: Verdict, *, drawn: bool) -> Iterator[str]:
         yield "```text\n" + "\n".join((*picture, explained.KEY)) + "\n```"
     yield pipe_table(
         ("finding", "measured", "interval", "reported", "bound", "p", "told with 80%", "outcome"),
-        (_finding_cells(f, bold=f is decides and len(verdict.findings) > 1) for f in verdict.findings),
+        (_finding_cells(f, verdict, bold=f is decides and len(verdict.findings) > 1) for f in verdict.findings),
         right=("measured", "reported", "bound", "p", "told with 80%"),
     )
 
 
-def _finding_cells(f: Finding, bold: bool) -> list[str]:
+def _finding_cells(f: Finding, verdict: Verdict, *, bold: bool) -> list[str]:
     """The one nearest to another outcome is set in bold."""
     i = f.interval
     digits = 3 if f.form == "measure" else 2
@@ -155,7 +157,16 @@ def _finding_cells(f: Finding, bold: bool) -> list[str]:
     label = f"**{plain(f.label)}**" if bold else plain(f.label)
     p = words.p_text(f.p_against if f.outcome in (Outcome.FAIL, Outcome.EXCEEDS) else f.p)
     told = f"{f.detectable:.2f}" if words.tells(f) and f.detectable is not None else ""
-    return [label, measured, interval, reported, bound, p.replace("<", "&lt;"), told, f.outcome.value]
+    return [
+        label,
+        measured,
+        interval,
+        reported,
+        bound,
+        p.replace("<", "&lt;"),
+        told,
+        words.outcome(f.outcome, verdict.ours),
+    ]
 
 
 def _images_changed(j: Judged) -> list[str]:

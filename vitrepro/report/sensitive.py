@@ -15,7 +15,7 @@ from vitrepro.errors import UsageError
 from vitrepro.judge.finding import Outcome
 from vitrepro.judge.rejudge import Judged, rejudge
 from vitrepro.report import words
-from vitrepro.report.terminal import STYLES, print_lines
+from vitrepro.report.terminal import print_lines, style
 from vitrepro.store import Store
 
 MOVED = tuple(f"{step:+d}" for step in STEPS)
@@ -159,7 +159,7 @@ def _outcome(trial: Trial | None, a: Audited) -> str:
 
 
 def _print_block(out: Console, a: Audited) -> None:
-    out.print(Text(a.outcome, style=STYLES.get(a.outcome, "")), Text(a.name))
+    out.print(Text(a.outcome, style=style(a.outcome)), Text(a.name))
     cells = dict(zip(HEADINGS, _cells(a), strict=True))
     moved = ", ".join(f"{step} {text}" for step in MOVED if (text := cells[step]))
     facts = {**{name: cells[name] for name in ("could have been", "nearest change")}, "moved": moved}

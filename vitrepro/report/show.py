@@ -14,6 +14,7 @@ from vitrepro.plan import Choice
 from vitrepro.report.protocol import side_by_side
 from vitrepro.report.questions import answers
 from vitrepro.report.terminal import all_digits, can_encode, cell_row, table
+from vitrepro.report.text import outcome
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import VerdictEntry
 
@@ -42,7 +43,8 @@ def describe(
 
     say(f"{claim.id}  ({claim.kind}, version {claim.version}, {registry.files.get(claim.id, '')})")
     say(f"  {claim.statement}")
-    say(f"  Source: {claim.source.paper}, {claim.source.where}")
+    kind = "Our question, about" if claim.ours else "Source:"
+    say(f"  {kind} {claim.source.paper}, {claim.source.where}")
     if claim.notes:
         say(f"  Note: {claim.notes}")
     if claim.reported:
@@ -75,7 +77,7 @@ def describe(
     if not stored:
         say(f"No verdict is stored; run: vitrepro verify {claim.id}")
     for old in stored:
-        say(f"Verdict at scale {old.scale}, {old.judged_at}: {old.outcome}: {old.reason}")
+        say(f"Verdict at scale {old.scale}, {old.judged_at}: {outcome(old.outcome, claim.ours)}: {old.reason}")
         scale = claim.scales.entries().get(old.scale)
         for change in claim_changes(old, claim, scale) if scale else ("the claim has no check at this scale now",):
             say(f"  changed: {change}")
@@ -92,7 +94,7 @@ def _today(old: VerdictEntry, judged: Sequence[Judged], *, unicode: bool) -> Ite
     from vitrepro.report.words import deciding, reason, strength
 
     if (verdict.outcome.value, reason(verdict)) != (old.outcome, old.reason):
-        yield f"judged again: {verdict.outcome.value}: {reason(verdict)}"
+        yield f"judged again: {outcome(verdict.outcome, verdict.ours)}: {reason(verdict)}"
     shown = deciding(verdict)
     if shown is None:
         return
@@ -115,8 +117,10 @@ def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> l
         from vitrepro.report.words import because
 
         verdict = judge_literal(claim, evaluate(entry.expect, registry.cells(claim)))
-        lines = [f"Scale {name}: the statement against the source's own numbers: {verdict.outcome.value}"]
-        return lines + [f"  {f.outcome.value}: {because(f)}" for f in verdict.findings]
+        lines = [
+            f"Scale {name}: the statement against the source's own numbers: {outcome(verdict.outcome, claim.ours)}"
+        ]
+        return lines + [f"  {outcome(f.outcome, claim.ours)}: {because(f)}" for f in verdict.findings]
     assert entry.experiment is not None
     experiment = registry.experiment(entry.experiment)
     lines = [f"Scale {name}: {entry.fidelity}, experiment {experiment.id}: {experiment.title}"]
@@ -132,7 +136,7 @@ def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> l
     arms = [a for a in arm_names(experiment) if a in used]
     seeds = f", seeds {', '.join(map(str, experiment.seeds))}" if isinstance(experiment, TrainExperiment) else ""
     lines.append(f"  arms: {', '.join(arms)}{seeds}")
-    return lines + [f"  deviates from the paper: {d}" for d in entry.deviations]
+    return lines + [f"  differs from the source: {d}" for d in entry.deviations]
 
 
 def _flat(value: object) -> str:

@@ -23,6 +23,7 @@ STYLES = {
     "ERROR": "bold red",
     "NOT_RUN": "dim",
 }
+OF_OURS = {"fits": "green", "does not fit": "magenta", "open": "yellow"}
 
 
 def console(stderr: bool = False) -> Console:
@@ -42,7 +43,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | N
             no_wrap=heading in ("claim", "outcome", "margin", "seeds", "scale"),
         )
     for cells in rows:
-        made.add_row(*(Text(cell, style=STYLES.get(cell.partition(" ")[0], "")) for cell in cells))
+        made.add_row(*(Text(cell, style=style(cell)) for cell in cells))
     return made
 
 
@@ -85,7 +86,14 @@ def can_encode(out: Console) -> bool:
     return True
 
 
+def style(text: str) -> str:
+    """The colour of a cell that starts with an outcome; none otherwise."""
+    known = STYLES | OF_OURS
+    return next((colour for word, colour in known.items() if text == word or text.startswith(f"{word} ")), "")
+
+
 def counts(outcomes: Sequence[str]) -> str:
     """`5 PASS, 1 FAIL`: every outcome by its own name."""
-    seen: Mapping[str, int] = {o: outcomes.count(o) for o in STYLES if o in outcomes}
+    known = STYLES | OF_OURS
+    seen: Mapping[str, int] = {o: outcomes.count(o) for o in known if o in outcomes}
     return ", ".join(f"{number} {name}" for name, number in seen.items())

@@ -47,6 +47,15 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
+OURS = {"PASS": "fits", "FAIL": "does not fit", "EXCEEDS": "does not fit", "INCONCLUSIVE": "open"}
+
+
+def outcome(name: str, ours: bool) -> str:
+    """The word for an outcome; a question of ours fits or does not, and is never a PASS or FAIL of its source."""
+    name = str(getattr(name, "value", name))
+    return OURS.get(name, name) if ours else name
+
+
 def number_of(number: int, what: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number} {what}{'s' if number != 1 else ''}"

@@ -12,7 +12,7 @@ from vitrepro.judge.verdict import Verdict
 from vitrepro.report import words
 from vitrepro.report.explain import KEY, ascii_only, picture
 from vitrepro.report.rows import HEADINGS, Row
-from vitrepro.report.terminal import STYLES, can_encode, table
+from vitrepro.report.terminal import can_encode, style, table
 from vitrepro.report.words import deciding, strength
 from vitrepro.spec import Claim
 
@@ -25,7 +25,7 @@ def print_verdicts(out: Console, rows: Sequence[Row]) -> None:
         out.print(table(HEADINGS, [row.cells for row in rows]))
         return
     for row in rows:
-        out.print(Text(row.outcome, style=STYLES.get(row.outcome, "")), Text(row.claim))
+        out.print(Text(row.outcome, style=style(row.outcome)), Text(row.claim))
         facts = (
             ("measured", row.measured),
             ("reported", row.reported),
@@ -46,7 +46,8 @@ def print_reasons(out: Console, verdicts: Sequence[Verdict]) -> None:
         told = strength(shown) if shown and v.outcome is Outcome.PASS else None
         if v.outcome is not Outcome.PASS or told:
             text = words.reason(v) if v.outcome is not Outcome.PASS else told
-            out.print(f"{v.claim_id}: {v.outcome.value}: {text}", markup=False, soft_wrap=True)
+            word = words.outcome(v.outcome, v.ours)
+            out.print(f"{v.claim_id}: {word}: {text}", markup=False, soft_wrap=True)
         if past := words.history(v):
             out.print(f"{v.claim_id}: {past}", markup=False, soft_wrap=True)
 
@@ -61,12 +62,12 @@ def print_findings(out: Console, claim: Claim, verdict: Verdict, source: Claim |
     def say(text: str) -> None:
         out.print(text, markup=False, soft_wrap=True)
 
-    say(f"{claim.statement} ({claim.source.paper}, {claim.source.where})")
+    say(f"{claim.statement} ({words.origin(claim)})")
     if source is not None:
         say(f"Numbers of {source.id}: {source.statement} ({source.source.paper}, {source.source.where})")
     unicode = can_encode(out)
     for f in verdict.findings:
-        say(f"{f.outcome.value}: {words.because(f)}")
+        say(f"{words.outcome(f.outcome, verdict.ours)}: {words.because(f, verdict.ours)}")
         told = strength(f) if f.outcome.decided else None
         for line in (*((told,) if told else ()), *picture(f, unicode=unicode)):
             say(f"  {line}")
@@ -74,8 +75,9 @@ def print_findings(out: Console, claim: Claim, verdict: Verdict, source: Claim |
         say(f"  {KEY if unicode else ascii_only(KEY)}")
     # something keeps them from deciding
     if verdict.outcome is not combine(f.outcome for f in verdict.findings) or words.failed(verdict):
-        say(f"{verdict.outcome.value}: {words.reason(verdict)}")
-    say(f"{claim.id}{_part(claim, verdict)}: {verdict.outcome.value}: {words.support(verdict)}. {claim.notes}".rstrip())
+        say(f"{words.outcome(verdict.outcome, verdict.ours)}: {words.reason(verdict)}")
+    word = words.outcome(verdict.outcome, verdict.ours)
+    say(f"{claim.id}{_part(claim, verdict)}: {word}: {words.support(verdict)}. {claim.notes}".rstrip())
 
 
 def _part(claim: Claim, verdict: Verdict) -> str:

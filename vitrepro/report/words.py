@@ -9,10 +9,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vitrepro.judge.finding import AGAINST, FAIL, INCONCLUSIVE, PASS, Finding, Note, tightest
+from vitrepro.judge.finding import AGAINST, FAIL, INCONCLUSIVE, PASS, Finding, Note, Outcome, tightest
 from vitrepro.judge.stats import Interval
 from vitrepro.judge.verdict import Verdict
 from vitrepro.metrics import counted_on
+from vitrepro.report.text import outcome
+from vitrepro.spec import Claim
 
 METHODS = {
     "seeds": "t over seeds",
@@ -28,6 +30,15 @@ METHODS = {
     "wilson": "Wilson, test images",
     "exact": "Clopper-Pearson, test images",
 }
+
+
+_SO_OURS = {"fits": "it fits", "does not fit": "it does not fit", "open": "it stays open"}
+
+
+def origin(claim: Claim) -> str:
+    """Source and place; of what is ours, what it is about."""
+    place = f"{claim.source.paper}, {claim.source.where}"
+    return f"our question, about {place}" if claim.ours else place
 
 
 def number_text(value: float) -> str:
@@ -146,6 +157,9 @@ SENTENCES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
         f"numbers from elsewhere {'agree' if v['passed'] else 'disagree'}, not run by vitrepro"
     ),
     "exact_support": lambda v: "reproduced" if v["passed"] else "contradicted",
+    "ours_support": lambda v: (
+        f"{'supports' if v['passed'] else 'speaks against'} what we ask ({v['fidelity']}), no verdict on the source"
+    ),
     "other_support": lambda v: f"{'supports' if v['passed'] else 'speaks against'} ({v['fidelity']})",
 }
 
@@ -214,9 +228,9 @@ def support(verdict: Verdict) -> str:
 # --- a finding ----------------------------------------------------------------------------------
 
 
-def because(f: Finding) -> str:
+def because(f: Finding, ours: bool = False) -> str:
     """A decision in two sentences: what was measured, and the interval with what it comes to."""
-    return f"{measures(f)} {decides(f)}".strip()
+    return f"{measures(f)} {decides(f, ours)}".strip()
 
 
 def digits(f: Finding) -> int:
@@ -269,17 +283,23 @@ def _reported(f: Finding) -> str:
     return f"{f.reported:g}{spread}{runs}"
 
 
-def decides(f: Finding) -> str:
+def decides(f: Finding, ours: bool = False) -> str:
     """The interval that decides and what it comes to; why it does not, where something keeps it from deciding."""
     if f.form == "literal":
         return ""
     if f.deciding is None and f.form not in ("exact", "count"):
         lacking = "One seed has no interval" if f.seeds < 2 else "Seeds that all agree have no interval"
-        return f"{lacking}, so INCONCLUSIVE."
+        return f"{lacking}, so {_so(INCONCLUSIVE, ours)}."
     text, block = _where(f), f.block
     if block is None:
-        return f"{text}, so {f.outcome.value}.{_could_not_confirm(f)}"
-    return f"{text}, but {say(block)}, so INCONCLUSIVE instead of {f.would_be.value}."
+        return f"{text}, so {_so(f.outcome, ours)}.{_could_not_confirm(f)}"
+    instead = "" if ours else f" instead of {f.would_be.value}"
+    return f"{text}, but {say(block)}, so {_so(INCONCLUSIVE, ours)}{instead}."
+
+
+def _so(found: Outcome, ours: bool) -> str:
+    word = outcome(found, ours)
+    return _SO_OURS.get(word, word)
 
 
 def _could_not_confirm(f: Finding) -> str:
@@ -390,7 +410,7 @@ def reason(verdict: Verdict) -> str:
     text = _reason(verdict)
     if verdict.caps and verdict.would_be is not None and verdict.would_be.decided:
         first, *rest = (say(c) for c in reversed(verdict.caps))
-        text = f"{first}; it would have been {verdict.would_be.value}: {text}"
+        text = f"{first}; it would have been {outcome(verdict.would_be, verdict.ours)}: {text}"
         for why in rest:
             text = f"{why}; {text}"
     told = failed(verdict)
@@ -408,27 +428,31 @@ def failed(verdict: Verdict) -> tuple[str, ...]:
 def _reason(verdict: Verdict) -> str:
     why = verdict.why
     if why.name == "many_tries":
-        would = " or ".join(why["would"])
+        would = "would not fit alone" if verdict.ours else f"would be {' or '.join(why['would'])} alone"
         return (
-            f"{why['alone']} of {why['of']} comparisons would be {would} alone, but among so many that decides nothing "
-            f"(p = {why['p']:.2g} for all of them together): {because(why['first'])}"
+            f"{why['alone']} of {why['of']} comparisons {would}, but among so many that decides nothing "
+            f"(p = {why['p']:.2g} for all of them together): {because(why['first'], verdict.ours)}"
         )
-    outcome = verdict.would_be or verdict.outcome
-    if why.name == "printed" and outcome is not PASS:
+    found = verdict.would_be or verdict.outcome
+    if why.name == "printed" and found is not PASS:
         against = [f for f in verdict.findings if f.outcome is not PASS]
-        against.sort(key=lambda f: f.outcome is not outcome)
+        against.sort(key=lambda f: f.outcome is not found)
         return f"{len(against)} of {len(verdict.findings)} do not hold: " + "; ".join(because(f) for f in against)
     if why.name not in ("findings", "printed"):
         return say(why)
-    same = [f for f in verdict.findings if f.outcome is outcome]
+    same = [f for f in verdict.findings if f.outcome is found]
     total = len(verdict.findings)
-    return because(tightest(same)) + (f" ({len(same)} of {total} comparisons)" if total > 1 else "")
+    return because(tightest(same), verdict.ours) + (f" ({len(same)} of {total} comparisons)" if total > 1 else "")
 
 
 def history(verdict: Verdict) -> str:
     """How often and with what outcome the claim was judged, this look included; empty for the first."""
     past = verdict.history.earlier
-    return f"judged {len(past) + 1} times: {', '.join((*past, verdict.outcome.value))}" if past else ""
+    return (
+        f"judged {len(past) + 1} times: {', '.join(outcome(o, verdict.ours) for o in (*past, verdict.outcome))}"
+        if past
+        else ""
+    )
 
 
 def could_have_been(verdict: Verdict) -> str:
