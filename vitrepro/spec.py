@@ -236,46 +236,6 @@ class ExactExpect(Strict):
     cells: Annotated[dict[Name, ExactCheck], Field(min_length=1)]
 
 
-class ValueCheck(Strict):
-    """A measured accuracy, or a measure, against a reported one, by equivalence within a margin set beforehand."""
-
-    arm: Name
-    metric: Metric = TOP1
-    margin: PositiveFloat = Field(description="points of top-1, or of the measure; smallest difference that matters")
-    direction: Literal["two_sided", "at_least"] = "two_sided"
-    same_weights: bool = Field(
-        False, description="a released model evaluated again, where nothing is random and counts decide"
-    )
-
-    @field_validator("margin")
-    @classmethod
-    def _less_than_an_accuracy_has(cls, margin: float, info: ValidationInfo) -> float:
-        if is_accuracy(info.data.get("metric", TOP1)) and margin >= 50:
-            raise ValueError(f"{margin:g}: of an accuracy it should be less than 50")
-        return margin
-
-    @model_validator(mode="after")
-    def _what_fits_the_metric(self) -> ValueCheck:
-        if self.same_weights and self.metric != TOP1:
-            raise ValueError(f"same_weights is for the final accuracy, not for {self.metric}")
-        if self.direction == "at_least" and not is_accuracy(self.metric):
-            raise ValueError(
-                f"direction at_least is for accuracies; that {self.metric} is at least or at most a number is a bound, "
-                "above or below, of an ordering"
-            )
-        return self
-
-
-class ValueExpect(Strict):
-    kind: Literal["value"] = "value"
-    cells: Annotated[dict[Name, ValueCheck], Field(min_length=1)]
-
-    @property
-    def measures(self) -> tuple[tuple[str, str], ...]:
-        """Arm and name of every measure that is looked at."""
-        return tuple(dict.fromkeys((c.arm, c.metric) for c in self.cells.values() if c.metric != TOP1))
-
-
 class Comparison(Strict):
     """One arm exceeds another by more than `by`: top-1 on the same test images, or a measure of each seed."""
 
@@ -299,11 +259,19 @@ class Comparison(Strict):
             raise ValueError(f"{self.greater!r} is compared with itself")
         return self
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (self.greater, self.than)
+
 
 class Bound(Edge):
     """A measure of an arm's seeds lies above or below a number."""
 
     arm: Name
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (self.arm,)
 
 
 def _bound_names_an_arm(value: Any) -> str:
@@ -316,25 +284,80 @@ ComparisonOrBound: TypeAlias = Annotated[
 ]
 
 
-class OrderingExpect(Strict):
+class ValueCheck(Strict):
+    """A measured accuracy, or a measure, against a reported one, by equivalence within a margin set beforehand."""
+
+    arm: Name
+    metric: Metric = TOP1
+    margin: PositiveFloat = Field(description="points of top-1, or of the measure; smallest difference that matters")
+    direction: Literal["two_sided", "at_least"] = "two_sided"
+    same_weights: bool = Field(
+        False, description="a released model evaluated again, where nothing is random and counts decide"
+    )
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return (self.arm,)
+
+    @field_validator("margin")
+    @classmethod
+    def _less_than_an_accuracy_has(cls, margin: float, info: ValidationInfo) -> float:
+        if is_accuracy(info.data.get("metric", TOP1)) and margin >= 50:
+            raise ValueError(f"{margin:g}: of an accuracy it should be less than 50")
+        return margin
+
+    @model_validator(mode="after")
+    def _what_fits_the_metric(self) -> ValueCheck:
+        if self.same_weights and self.metric != TOP1:
+            raise ValueError(f"same_weights is for the final accuracy, not for {self.metric}")
+        if self.direction == "at_least" and not is_accuracy(self.metric):
+            raise ValueError(
+                f"direction at_least is for accuracies; that {self.metric} is at least or at most a number is a bound, "
+                "above or below, of an ordering"
+            )
+        return self
+
+
+class Conditional(Strict):
+    """An expectation on trained arms, and what must hold for its test to mean anything."""
+
+    given: tuple[ComparisonOrBound, ...] = Field(
+        (), description="comparisons and bounds that must hold, or the verdict is INCONCLUSIVE"
+    )
+
+    @property
+    def checks(self) -> tuple[ValueCheck | Comparison | Bound, ...]:
+        """Everything that is asked of a metric, conditions last."""
+        return self.given
+
+    @property
+    def measures(self) -> tuple[tuple[str, str], ...]:
+        """Arm and name of every measure that is looked at."""
+        asked = [(arm, c.metric) for c in self.checks for arm in c.arms]
+        return tuple(dict.fromkeys((arm, metric) for arm, metric in asked if metric != TOP1))
+
+
+class ValueExpect(Conditional):
+    kind: Literal["value"] = "value"
+    cells: Annotated[dict[Name, ValueCheck], Field(min_length=1)]
+
+    @property
+    def checks(self) -> tuple[ValueCheck | Comparison | Bound, ...]:
+        return (*self.cells.values(), *self.given)
+
+
+class OrderingExpect(Conditional):
     """All comparisons and bounds must hold, each at full level (intersection-union)."""
 
     kind: Literal["ordering"] = "ordering"
     all: Annotated[tuple[ComparisonOrBound, ...], Field(min_length=1)]
 
     @property
-    def measures(self) -> tuple[tuple[str, str], ...]:
-        """Arm and name of every measure that is looked at."""
-        needed: list[tuple[str, str]] = []
-        for c in self.all:
-            if isinstance(c, Bound):
-                needed.append((c.arm, c.metric))
-            elif c.metric != TOP1:
-                needed += [(c.greater, c.metric), (c.than, c.metric)]
-        return tuple(dict.fromkeys(needed))
+    def checks(self) -> tuple[ValueCheck | Comparison | Bound, ...]:
+        return (*self.all, *self.given)
 
 
-class TrendExpect(Strict):
+class TrendExpect(Conditional):
     """One contrast: a larger gain (interaction), or a metric that rises at every step."""
 
     kind: Literal["trend"] = "trend"
@@ -364,7 +387,7 @@ class TrendExpect(Strict):
         return self
 
 
-class EquivalenceExpect(Strict):
+class EquivalenceExpect(Conditional):
     """Every pair of arms differs by less than `within` points."""
 
     kind: Literal["equivalence"] = "equivalence"

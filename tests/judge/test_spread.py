@@ -69,6 +69,16 @@ def test_one_seed_from_scratch_has_the_spread_of_stored_arms_and_confirms_nothin
     assert (tuned.sd, tuned.freedom, tuned.confirms) == (pytest.approx(bound), math.inf, True)
 
 
+def test_a_printed_deviation_is_not_believed_below_what_runs_from_scratch_may_have():
+    """Three printed runs that lie close together may be so by luck, as three of ours may."""
+    ours, bound = [78.0, 80.0, 82.0], binomial_sd(80.0, 1_000)
+    parts = 2.0**2 / 3, (stored().least * bound) ** 2 / 3
+    assert rules.difference(ours, 1_000, 80.0, sd=0.001, runs=3).se == pytest.approx(math.sqrt(sum(parts)))
+    assert rules.difference(ours, 1_000, 80.0, sd=6.0, runs=3).se == pytest.approx(math.sqrt(parts[0] + 6**2 / 3))
+    tuned = rules.difference(ours, 1_000, 80.0, sd=0.001, runs=3, regime="fine-tuned")
+    assert tuned.se == pytest.approx(math.sqrt(parts[0]), rel=1e-3)
+
+
 def test_two_fine_tuned_seeds_further_apart_than_the_bound_have_their_own_deviation():
     found = spread.spread([75.0, 85.0], 1_000, "fine-tuned")
     assert (found.sd, found.freedom) == (pytest.approx(np.std([75, 85], ddof=1)), 1.0)

@@ -310,7 +310,8 @@ def test_a_winner_at_chance_passes_no_ordering():
     verdict = judged(ordering(), arms)
     assert verdict.outcome is INCONCLUSIVE
     assert "2 of 3 runs of a failed (seed 0: 10.20%, seed 1: 10.50%)" in words.reason(verdict)
-    assert judged(ordering(), {"a": arms["a"] | right([13] * 3, 10_000), "b": arms["b"]}).outcome is PASS
+    learned = {"a": right([15, 15.1, 14.9], 10_000), "b": right([11, 11.1, 11.2], 10_000, who=1)}
+    assert judged(ordering(), learned).outcome is PASS
 
 
 def test_a_winner_with_one_collapsed_seed_passes_no_ordering():
@@ -337,10 +338,34 @@ def test_an_arm_that_gains_nothing_for_its_training_failed_refutes_no_gain():
     assert "vit-2 is not above chance, so INCONCLUSIVE instead of FAIL" in words.reason(verdict)
 
 
-def test_a_loser_at_chance_is_named():
+def test_a_rival_that_did_not_train_brings_no_pass():
     verdict = judged(ordering(), {"a": HIGH, "b": right([10, 10.1, 10.2])})
-    assert verdict.outcome is PASS
+    assert verdict.outcome is INCONCLUSIVE
+    assert "b is not above chance, so INCONCLUSIVE instead of PASS" in words.reason(verdict)
     assert words.qualifiers(verdict) == ("not above chance: b",)
+
+
+def provided(*conditions: Mapping[str, Any]) -> Claim:
+    """That a is above b, if the conditions hold."""
+    return claim("ordering", {"all": [{"greater": "a", "than": "b"}], "given": conditions})
+
+
+def test_an_ordering_decides_nothing_while_a_condition_of_its_test_is_not_met():
+    """Not shown is as good as not met; met, the condition changes nothing."""
+    arms = APART | {"none": right([60, 60.5, 61], who=3)}
+    asked = {"greater": "b", "than": "none"}
+    for by, outcome in ((1.0, PASS), (10.5, INCONCLUSIVE), (30.0, INCONCLUSIVE)):
+        assert judged(provided(asked | {"by": by}), arms).outcome is outcome
+    verdict = judged(provided(asked | {"by": 30.0}), arms)
+    assert words.reason(verdict).startswith("the test tells something only if b - none holds; b - none: +10.5")
+    assert "it would have been PASS" in words.reason(verdict)
+    assert words.qualifiers(verdict)[-1] == "condition not met: b - none"
+    assert not verdict.could(PASS)
+
+
+def test_a_condition_on_a_measure_that_no_run_has_is_not_run():
+    verdict = judged(provided({"arm": "a", "metric": "selection_gain", "above": 0.5}), APART)
+    assert verdict.outcome is Outcome.NOT_RUN
 
 
 def test_arms_at_chance_are_not_equivalent():

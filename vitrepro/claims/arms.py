@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vitrepro.recipe import Recipe
 from vitrepro.spec import (
     AnalyticExperiment,
     Bound,
+    Comparison,
+    Conditional,
     EquivalenceExpect,
     ExactExpect,
     Expect,
@@ -61,24 +63,27 @@ def arms_of(expect: Expect) -> tuple[tuple[Loc, str], ...]:
     """Every arm that an expectation names, with its key path inside it."""
     match expect:
         case ExactExpect() | ValueExpect():
-            return tuple((("cells", k, "arm"), c.arm) for k, c in expect.cells.items())
+            found: Iterable[tuple[Loc, str]] = ((("cells", k, "arm"), c.arm) for k, c in expect.cells.items())
         case OrderingExpect():
-            return tuple(
-                (("all", i, side), getattr(c, side))
-                for i, c in enumerate(expect.all)
-                for side in (("arm",) if isinstance(c, Bound) else ("greater", "than"))
-            )
+            found = _compared("all", expect.all)
         case TrendExpect():
-            return tuple(
+            found = (
                 ((key, i), arm)
                 for key in ("larger_gain", "than", "increasing")
                 for i, arm in enumerate(getattr(expect, key) or ())
             )
         case EquivalenceExpect():
-            return tuple((("equal", i), arm) for i, arm in enumerate(expect.equal))
+            found = ((("equal", i), arm) for i, arm in enumerate(expect.equal))
         case LiteralExpect():
-            return ()
-    raise AssertionError(expect)
+            found = ()
+    conditions = expect.given if isinstance(expect, Conditional) else ()
+    return (*found, *_compared("given", conditions))
+
+
+def _compared(key: str, items: Sequence[Comparison | Bound]) -> Iterator[tuple[Loc, str]]:
+    for i, c in enumerate(items):
+        for side in ("arm",) if isinstance(c, Bound) else ("greater", "than"):
+            yield (key, i, side), getattr(c, side)
 
 
 def combinations(experiment: TrainExperiment) -> Iterator[tuple[str, tuple[Loc, ...], dict[str, Any]]]:

@@ -13,6 +13,8 @@ from vitrepro.spec import (
     AnalyticExperiment,
     Bound,
     Claim,
+    Comparison,
+    Conditional,
     EquivalenceExpect,
     ExactExpect,
     Expect,
@@ -23,25 +25,24 @@ from vitrepro.spec import (
 from vitrepro.yamlfile import Document, Loc
 
 
-def check_measures(
-    expect: OrderingExpect | ValueExpect, experiment: TrainExperiment, document: Document, at: Loc
-) -> Iterator[str]:
+def check_measures(expect: Conditional, experiment: TrainExperiment, document: Document, at: Loc) -> Iterator[str]:
     """Every metric is measured in its arms, and every bound on one can be missed."""
     made = recipes(experiment)
     used: list[tuple[Loc, str, str]] = []
     if isinstance(expect, ValueExpect):
         used = [(("cells", name), c.arm, c.metric) for name, c in expect.cells.items()]
-    else:
-        for i, c in enumerate(expect.all):
-            arms = (c.arm,) if isinstance(c, Bound) else (c.greater, c.than)
-            used += [(("all", i), arm, c.metric) for arm in arms]
-            low, high = limits(c.metric)
-            if isinstance(c, Bound) and not (c.above is None or c.above > low):
-                place = document.where((*at, "expect", "all", i, "above"))
-                yield f"{place}: {dotted(at)}.expect: {c.metric} is never below {low:g}; the bound cannot be missed"
-            if isinstance(c, Bound) and not (c.below is None or c.below < high):
-                place = document.where((*at, "expect", "all", i, "below"))
-                yield f"{place}: {dotted(at)}.expect: {c.metric} is never above {high:g}; the bound cannot be missed"
+    compared: list[tuple[Loc, Comparison | Bound]] = [(("given", i), c) for i, c in enumerate(expect.given)]
+    if isinstance(expect, OrderingExpect):
+        compared += [(("all", i), c) for i, c in enumerate(expect.all)]
+    for path, c in compared:
+        used += [(path, arm, c.metric) for arm in c.arms]
+        low, high = limits(c.metric)
+        if isinstance(c, Bound) and not (c.above is None or c.above > low):
+            place = document.where((*at, "expect", *path, "above"))
+            yield f"{place}: {dotted(at)}.expect: {c.metric} is never below {low:g}; the bound cannot be missed"
+        if isinstance(c, Bound) and not (c.below is None or c.below < high):
+            place = document.where((*at, "expect", *path, "below"))
+            yield f"{place}: {dotted(at)}.expect: {c.metric} is never above {high:g}; the bound cannot be missed"
     for path, arm, metric in used:
         why = unavailable(metric, made[arm]) if arm in made else None
         if why is not None:

@@ -23,16 +23,15 @@ from vitrepro.spec import (
     AnalyticExperiment,
     Cell,
     Claim,
+    Conditional,
     EquivalenceExpect,
     ExactExpect,
     Experiment,
     Family,
     Group,
     LiteralExpect,
-    OrderingExpect,
     Paper,
     TrainExperiment,
-    ValueExpect,
 )
 from vitrepro.yamlfile import Document, Loc
 
@@ -218,7 +217,7 @@ class Collector:
                     hint = did_you_mean(arm, known) or f"; it has {', '.join(known)}"
                     place = document.where((*at, "expect", *path))
                     yield f"{place}: {shown}.expect: {experiment.id} has no arm {arm!r}{hint}"
-            if isinstance(experiment, TrainExperiment) and isinstance(scale.expect, OrderingExpect | ValueExpect):
+            if isinstance(experiment, TrainExperiment) and isinstance(scale.expect, Conditional):
                 yield from check_measures(scale.expect, experiment, document, at)
             if isinstance(experiment, TrainExperiment) and isinstance(scale.expect, EquivalenceExpect):
                 for fault in unpaired(scale.expect, experiment):

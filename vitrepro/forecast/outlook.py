@@ -23,7 +23,7 @@ from vitrepro.judge.stats import Estimate, binomial_sd
 from vitrepro.metrics import FAILED_RUNS, TOP1, is_accuracy
 from vitrepro.plan import Run
 from vitrepro.recipe import Recipe
-from vitrepro.spec import Claim, EquivalenceExpect, Expect, OrderingExpect, ValueExpect
+from vitrepro.spec import Claim, Conditional, EquivalenceExpect, Expect, ValueExpect
 
 DRAWS = 2_000
 UNKNOWN = 50.0  # accuracy of an arm of which nothing is stored: chance is largest there
@@ -289,7 +289,7 @@ def _pairs(expect: Any, trained: Sequence[Run], seeds: int) -> str | None:
 
 
 def _too_few(expect: Any, configs: Sequence[Recipe], seeds: int) -> str | None:
-    measures = expect.measures if isinstance(expect, OrderingExpect | ValueExpect) else ()
+    measures = expect.measures if isinstance(expect, Conditional) else ()
     uncounted = [m for _, m in measures if not is_accuracy(m) and m not in (TOP1, FAILED_RUNS)]
     if seeds < FEWEST and uncounted:
         return f"{uncounted[0]} has no counts, so it needs three seeds"

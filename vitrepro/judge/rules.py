@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from vitrepro.spec import (
     Bound,
     Cell,
     Comparison,
+    Conditional,
     EquivalenceExpect,
     ExactExpect,
     Expect,
@@ -45,7 +46,7 @@ class Question:
         cell: the reported number, where there is one.
         quantity: of a counted one.
         rivals: of a gap, the arm that must be high for it, and the one that must not.
-        interaction: it compares two gains.
+        both: both rivals must be above chance; of a line of arms the first may guess.
         step: it is part of a rise with dips, which as a whole can fail where this part cannot.
         paired: run by run the arms are of the same seeds, from which they started alike.
     """
@@ -60,7 +61,7 @@ class Question:
     relation: str = ""
     quantity: str = ""
     rivals: tuple[str, str] = ("", "")
-    interaction: bool = False
+    both: bool = False
     step: bool = False
     paired: bool = False
 
@@ -118,7 +119,7 @@ def _ordered(c: Comparison | Bound) -> Question:
     region = Region(c.by, tail=BOTH_SIDES, unit=abs(c.by))
     weights, rivals = {c.greater: 1, c.than: -1}, (c.greater, c.than)
     if c.metric == TOP1:
-        return _gap(f"{c.greater} - {c.than}", weights, c.by, rivals)
+        return _gap(f"{c.greater} - {c.than}", weights, c.by, rivals, both=True)
     return Question(f"{c.greater} - {c.than} {c.metric}", "measure", weights, region, c.by, c.metric, relation=">")
 
 
@@ -134,7 +135,7 @@ def _trend(expect: TrendExpect) -> Iterator[Question]:
         (low, high), (other_low, other_high) = expect.larger_gain or ("", ""), expect.than or ("", "")
         weights = {high: 1.0, low: -1.0, other_high: -1.0, other_low: 1.0}
         label = f"({high} - {low}) - ({other_high} - {other_low})"
-        yield _gap(label, weights, expect.by, (high, other_high), interaction=True)
+        yield _gap(label, weights, expect.by, (high, other_high), both=True)
         return
     names, step = expect.increasing, expect.dip is not None
     if expect.dip is not None:
@@ -154,7 +155,16 @@ def findings(
     Args:
         alpha: level of this look at the claim.
     """
-    found = [RULES[q.form](q, arms) for q in questions(expect, cells)]
+    return _found(questions(expect, cells), arms, alpha)
+
+
+def conditions(expect: Expect, arms: Mapping[str, Arm], *, alpha: float = ALPHA) -> list[Finding]:
+    """The same of what must hold for the test to mean anything."""
+    return _found(map(_ordered, expect.given if isinstance(expect, Conditional) else ()), arms, alpha)
+
+
+def _found(asked: Iterable[Question], arms: Mapping[str, Arm], alpha: float) -> list[Finding]:
+    found = [RULES[q.form](q, arms) for q in asked]
     return [replace(f, region=f.region.at(alpha)) for f in found]
 
 
@@ -434,7 +444,7 @@ def gap(q: Question, arms: Mapping[str, Arm]) -> Finding:
     first, second = used[0].correct, used[1].correct
     pair = len(used) == 2 and used[0].seeds == used[1].seeds == 1
     blocks = dict(_broken(q, arms))
-    _must_learn(blocks, q.rivals if q.interaction else q.rivals[:1], arms)  # to gain less, one must gain at all
+    _must_learn(blocks, q.rivals if q.both else q.rivals[:1], arms)  # a rival that did not train shows no order
     for arm in used:
         if arm.seeds < FEWEST and arm.regime == "scratch":
             _few(blocks, arm.seeds, arm.regime, TOP1)

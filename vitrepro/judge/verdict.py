@@ -29,11 +29,11 @@ from vitrepro.judge.finding import (
     note,
     tightest,
 )
-from vitrepro.judge.rules import findings
+from vitrepro.judge.rules import conditions, findings
 from vitrepro.judge.spread import FEWEST
 from vitrepro.metrics import FAILED_RUNS
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
-from vitrepro.spec import Claim, Edge, EquivalenceExpect, Expect, OrderingExpect, ValueExpect
+from vitrepro.spec import Claim, Conditional, Edge, EquivalenceExpect, Expect
 
 
 @dataclass(frozen=True)
@@ -230,6 +230,8 @@ def weigh(
     """
     found = tuple(findings(expect, claim.reported.cells if claim.reported else {}, arms, alpha=history.alpha))
     would_be, why = together(found)
+    unmet = next((f for f in conditions(expect, arms, alpha=history.alpha) if f.outcome is not PASS), None)
+    caps = [*caps, note("condition", label=unmet.label, finding=unmet)] if unmet else caps
     trained = {name: a for name, a in arms.items() if a.accuracies}
     seeds = min((a.seeds for a in trained.values()), default=None)
     qualifiers = [*history.notes]
@@ -281,7 +283,7 @@ def together(found: Sequence[Finding]) -> tuple[Outcome, Note]:
 
 
 def _measures(expect: Expect) -> tuple[tuple[str, str], ...]:
-    return expect.measures if isinstance(expect, OrderingExpect | ValueExpect) else ()
+    return expect.measures if isinstance(expect, Conditional) else ()
 
 
 def by_arm(measured: Sequence[Measured], paired: bool = False, failed_if: Edge | None = None) -> dict[str, Arm]:

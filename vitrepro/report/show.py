@@ -125,6 +125,7 @@ def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> l
     experiment = registry.experiment(entry.experiment)
     lines = [f"Scale {name}: {entry.fidelity}, experiment {experiment.id}: {experiment.title}"]
     expected = entry.expect.model_dump(mode="json", exclude={"kind"}, exclude_none=True)
+    expected = {key: value for key, value in expected.items() if value != []}
     for key, value in expected.items():
         if isinstance(value, dict):
             lines += [f"  expect {key}:", *(f"    {cell}: {_flat(item)}" for cell, item in value.items())]

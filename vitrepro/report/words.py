@@ -147,6 +147,7 @@ SENTENCES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "other_count": "{run}: the record counts {stated} correct, its predictions {right}",
     "other_data": "the runs saw different data under one name; run them again with --fresh on the same data",
     "other_images": "the runs were evaluated on different images; run them again with --fresh on the same data",
+    "condition": lambda v: f"the test tells something only if {v['label']} holds; {because(v['finding'])}",
     "told": "{text}",
     # what the outcome says of the paper
     "undecided": "undecided",
@@ -186,6 +187,7 @@ QUALIFIERS: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "fewer_than_registered": "",
     "partial_test_set": "partial test set: {n} of {of}",
     "computed_alike": "computed alike: {first}, {second}",
+    "condition": "condition not met: {label}",
     "deviates": lambda v: f"deviates: {'; '.join(v['deviations'])}",
     "earlier_recipe": "runs of an earlier recipe",
     "margin_by_hand": "margin given by hand",
@@ -410,7 +412,8 @@ def reason(verdict: Verdict) -> str:
     text = _reason(verdict)
     if verdict.caps and verdict.would_be is not None and verdict.would_be.decided:
         first, *rest = (say(c) for c in reversed(verdict.caps))
-        text = f"{first}; it would have been {outcome(verdict.would_be, verdict.ours)}: {text}"
+        would = f"it would have been {verdict.would_be.value}"
+        text = f"{first}; {f'otherwise {_so(verdict.would_be, True)}' if verdict.ours else would}: {text}"
         for why in rest:
             text = f"{why}; {text}"
     told = failed(verdict)
