@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,22 @@ def test_another_paper_is_another_family():
     other = adjusted([pair(82, 78), *(pair(82, 78, paper="another") for _ in range(5))])
     assert other[0] == alone[0]
     assert (other[1].holm or 0) > (other[0].holm or 0)
+
+
+def ask(pair: Pair) -> Pair:
+    """The same, asked by us."""
+    return pair[0].model_copy(update={"by": "us"}), replace(pair[1], ours=True)
+
+
+def test_questions_of_ours_are_a_family_of_their_own_and_named_so():
+    """How many things we ask of a source must not weaken what is found about its own claims."""
+    stated = [pair(82, 70), pair(82, 70.5)]
+    asked = [ask(pair(82, 70)), ask(pair(70, 82))]
+    assert adjusted([*stated, *asked])[:2] == adjusted(stated)
+    of_source, of_ours = sentences([*stated, *asked])
+    assert of_source.startswith("a paper: Holm-corrected over 2 verdicts")
+    assert of_ours.startswith("Our questions to a paper: Holm-corrected over 2 verdicts")
+    assert "1 fits and 1 does not fit remain" in of_ours
 
 
 def test_what_a_rule_keeps_from_deciding_counts_in_the_family_and_has_no_adjusted_value():

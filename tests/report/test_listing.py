@@ -152,6 +152,16 @@ def test_the_table_tells_how_many_of_all_claims_and_the_groups(places: Places):
     assert "1 of 3 claims. Groups: none." in told
 
 
+def test_questions_of_ours_are_counted_apart_from_the_claims_of_their_source(places: Places):
+    known = several()
+    asked = claim("j/asked", kind="qualitative", by="us")
+    told = table(registry(*known.claims.values(), asked), places)
+    assert "4 of 4 claims, 1 of them questions of ours. Groups: none." in told
+    (source,) = (line for line in told if line.startswith(f"{asked.source.paper} "))
+    (ours,) = (line for line in told if line.startswith(f"our questions to {asked.source.paper} "))
+    assert (source.split()[-2:], ours.split()[-2:]) == (["2", "NOT_RUN"], ["1", "NOT_RUN"])
+
+
 # --- what is possible here ----------------------------------------------------------------------
 
 

@@ -91,6 +91,29 @@ def test_outcomes_are_counted_apart_and_a_proxy_is_not_called_a_reproduction(lab
     assert "(#vitt8-equal-at-cpu). Its runs could not have confirmed the claim." in opening
 
 
+def test_what_we_ask_of_a_source_is_no_verdict_on_it(lab: Lab):
+    """It has a table, words and counts of its own, and stands in no summary of the source."""
+    everything(lab)
+    equal = {"equal": ["none", "learned-1d"], "within": 1.0}
+    lab.say(claim("vit/asked", "equivalence", equal, by="us"))
+    lab.verify("vit/asked", {"none": [640, 643, 646], "learned-1d": [737, 740, 741]})
+    text = text_of(lab)
+    assert "This report is about 5 claims of arxiv:2010.11929v2 and 1 question of ours about it." in text
+    assert "**1 of 5 claims: FAIL** (1 × speaks against (proxy))" in text
+    assert "Of our own questions: **1 of 1 claim: does not fit**." in text
+    assert "What did not stand: [vit/t8-equal at cpu](#vitt8-equal-at-cpu)." in text
+    (row,) = (r for r in tables(text) if "our questions about it" in r[0])
+    assert row[0] == ["source", "our questions about it", "does not fit", "no verdict"]
+    assert row[2][1:] == ["1", "1", "0"]
+    _, ours = text.split("### Our questions about arxiv:2010.11929v2")
+    (line,) = (line for line in ours.splitlines() if line.startswith("| [vit/asked]"))
+    assert "**does not fit**" in line
+    asked = ours.partition("### vit/asked at cpu")[2]
+    assert "does not fit**, speaks against what we ask (proxy), no verdict on the source" in asked
+    assert "Our question, about [arXiv:2010.11929v2]" in asked
+    assert not {"PASS", "FAIL", "EXCEEDS"} & set(re.findall(r"[A-Z]{4,}", line + asked.partition("#### Runs")[0]))
+
+
 def test_of_several_sources_each_has_its_own_count(lab: Lab):
     everything(lab)
     other = {"source": {"paper": "another", "where": "Table 1"}}

@@ -126,7 +126,7 @@ def _outcome(verdict: Verdict, *, drawn: bool) -> Iterator[str]:
         return
     if words.measures(decides) not in words.reason(verdict):
         yield plain(sentence(words.because(decides, verdict.ours)))
-    strength = words.strength(decides)
+    strength = words.strength(decides, verdict.ours)
     if strength and verdict.outcome.decided:
         yield plain(strength)
     picture = explained.picture(decides)

@@ -98,7 +98,7 @@ def _today(old: VerdictEntry, judged: Sequence[Judged], *, unicode: bool) -> Ite
     shown = deciding(verdict)
     if shown is None:
         return
-    told = strength(shown) if verdict.outcome.decided else None
+    told = strength(shown, verdict.ours) if verdict.outcome.decided else None
     if told:
         yield told
     drawn = picture(shown, unicode=unicode)

@@ -43,7 +43,7 @@ def print_reasons(out: Console, verdicts: Sequence[Verdict]) -> None:
     """Why each verdict is not a PASS; of a PASS in which something is random, what the test could have told."""
     for v in verdicts:
         shown = deciding(v)
-        told = strength(shown) if shown and v.outcome is Outcome.PASS else None
+        told = strength(shown, v.ours) if shown and v.outcome is Outcome.PASS else None
         if v.outcome is not Outcome.PASS or told:
             text = words.reason(v) if v.outcome is not Outcome.PASS else told
             word = words.outcome(v.outcome, v.ours)
@@ -68,7 +68,7 @@ def print_findings(out: Console, claim: Claim, verdict: Verdict, source: Claim |
     unicode = can_encode(out)
     for f in verdict.findings:
         say(f"{words.outcome(f.outcome, verdict.ours)}: {words.because(f, verdict.ours)}")
-        told = strength(f) if f.outcome.decided else None
+        told = strength(f, verdict.ours) if f.outcome.decided else None
         for line in (*((told,) if told else ()), *picture(f, unicode=unicode)):
             say(f"  {line}")
     if any(picture(f) for f in verdict.findings):

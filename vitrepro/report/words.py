@@ -469,24 +469,25 @@ def tells(finding: Finding) -> bool:
     return (FAIL if finding.equality else PASS) not in finding.blocks
 
 
-def strength(finding: Finding) -> str | None:
+def strength(finding: Finding, ours: bool = False) -> str | None:
     """What the test behind a decision could have told, in one sentence; None where nothing is random."""
     if finding.p is None or finding.form == "share":
         return None
     parts = []
     confirms = PASS not in finding.blocks
+    yes, no = ("fit", "not fit") if ours else (PASS.value, FAIL.value)
     if finding.power is not None and confirms:
         same = "ours were equal to the reported number" if finding.reported is not None else "the arms were equal"
-        parts.append(f"if {same} it would PASS in {percent(finding.power)} of repetitions")
+        parts.append(f"if {same} it would {yes} in {percent(finding.power)} of repetitions")
     told = tells(finding)
     if told and finding.detectable is None:
         parts.append("no difference that accuracies can have would have been told in 80%")
     elif told and finding.equality:
         of = "" if parts else " of repetitions"
-        parts.append(f"80%{of} would FAIL from a true difference of {finding.detectable:.2f} on")
+        parts.append(f"80%{of} would {no} from a true difference of {finding.detectable:.2f} on")
     elif told:
         beyond = "or less" if finding.relation == "<" else "or more"
-        parts.append(f"80% of repetitions would PASS from a true value of {finding.detectable:.2f} {beyond}")
+        parts.append(f"80% of repetitions would {yes} from a true value of {finding.detectable:.2f} {beyond}")
     made = [f"With this spread, {', and '.join(parts)}."] if parts else []
     if finding.mcnemar is not None:
         made.append(f"These two checkpoints alone have exact McNemar p = {finding.mcnemar:.2g}.")
