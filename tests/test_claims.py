@@ -363,7 +363,8 @@ CELL = "scales.quick.expect.cells.large"
         (VALUE, "where: Table 2", "where: Table 2; a reading of it", "id", "",
          "source.where says 'a reading of', so that the source does not say it; add `by: us`"),
         (ORDERING, "scales:\n", "scales:\n  cpu: {experiment: models, fidelity: exact, expect: {all: [{greater: large, "
-         "than: small, by: 1}]}}\n", "experiment: models, fidelity: exact, expect: {all: [{greater: large, than: small}",
+         "than: small, by: 1}]}}\n",
+         "experiment: models, fidelity: exact, expect: {all: [{greater: large, than: small}",
          "scales.quick.experiment: ", "scale cpu has the same runs (models, arm large)"),
         (ORDERING, "all: [", "given: [{greater: large, than: smal}], all: [", "than: smal}", "scales.quick.expect: ",
          "no arm 'smal'; did you mean 'small'?"),

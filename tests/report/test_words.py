@@ -12,10 +12,10 @@ from verdict_cases import claim, equivalence, judged, ordering, right, runs, tra
 
 import vitrepro
 from vitrepro.judge.arm import Arm
-from vitrepro.judge.finding import PASS, Finding, Outcome, note
+from vitrepro.judge.finding import PASS, Finding, Outcome, Region, note
 from vitrepro.judge.looks import level
 from vitrepro.judge.rules import findings
-from vitrepro.judge.stats import Interval
+from vitrepro.judge.stats import Estimate, Interval
 from vitrepro.judge.verdict import Verdict
 from vitrepro.report import words
 from vitrepro.report.words import QUALIFIERS, SENTENCES
@@ -40,6 +40,8 @@ SAMPLES: dict[str, Any] = {
     "lacking": (("top1", "one"),),
     "regime": "scratch",
     "fidelity": "proxy",
+    "label": "one - two",
+    "finding": Finding("one - two", "gap", 0.5, Estimate(0.5, 1.0, 4.0), Region(0.0), n=1000, seeds=3),
 }
 OTHERWISE: dict[str, dict[str, Any]] = {
     "other_seeds": {"seeds": (("one", (0, 1)), ("two", (0, 2)))},
