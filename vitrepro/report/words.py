@@ -147,7 +147,9 @@ SENTENCES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "other_count": "{run}: the record counts {stated} correct, its predictions {right}",
     "other_data": "the runs saw different data under one name; run them again with --fresh on the same data",
     "other_images": "the runs were evaluated on different images; run them again with --fresh on the same data",
-    "condition": lambda v: f"the test tells something only if {v['label']} holds; {because(v['finding']).removesuffix('.')}",
+    "condition": lambda v: (
+        f"the test tells something only if {v['label']} holds; {because(v['finding']).removesuffix('.')}"
+    ),
     "told": "{text}",
     # what the outcome says of the paper
     "undecided": "undecided",
