@@ -71,14 +71,16 @@ def test_stored_runs_are_used_again_and_fresh_sets_them_aside(tiny: list[str], t
 
 def test_runs_made_on_a_gpu_elsewhere_are_judged_without_one(tiny: list[str], tiny_claims: Path) -> None:
     file = tiny_claims / "tiny.yaml"
-    quick, rest = file.read_text().split("  - id: tiny/value")
-    check = quick.partition("quick:")[2]
-    file.write_text(f"{quick}      gpu:{check}  - id: tiny/value{rest}")
+    quick = file.read_text()
+    gpu = quick.replace("quick:", "gpu:", 1)
+    file.write_text(gpu)
     asked = ("verify", "tiny/ordering", *tiny, "--scale", "gpu", "--devices", "cpu:2", "--json")
     before = call(*asked)
     assert json.loads(before.stdout)["verdicts"][0]["outcome"] == "INFEASIBLE"
+    file.write_text(quick)
     _, document = verify(tiny, "tiny/ordering")
     (quickly,) = document["verdicts"]  # type: ignore[misc]
+    file.write_text(gpu)
     (verdict,) = json.loads(call(*asked).stdout)["verdicts"]
     assert (verdict["scale"], verdict["outcome"]) == ("gpu", quickly["outcome"])
     assert verdict["findings"] == quickly["findings"]
