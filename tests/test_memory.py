@@ -39,6 +39,8 @@ MODELS = {
     "vit, first patch": {**SMALL, "pool": "first"},
     "vit, norms after": {**SMALL, "norm": "post", "depth": 3},
     "vit, ReLU": {**SMALL, "norm": "post", "pool": "first", "activation": "relu", "mlp_dim": 300},
+    "vit, attention dropout": {**SMALL, "attention_dropout": 0.1},
+    "vit, attention dropout, many tokens": {**SMALL, "attention_dropout": 0.1, "patch_size": 2, "image_size": 64},
     "vit, ReLU and dropout": {**SMALL, "activation": "relu", "dropout": 0.1, "mlp_dim": 300},
     "Ti/16": {"family": "vit", "variant": "Ti/16", "image_size": 64},
     "hybrid": HYBRID,
@@ -112,7 +114,9 @@ def test_where_attention_is_across_the_batch_the_formula_is_what_autograd_saves_
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["vit", "vit, relative positions", "vit, axial", "hybrid", "vit, norms after"])
+@pytest.mark.parametrize(
+    "name", ["vit", "vit, relative positions", "vit, axial", "hybrid", "vit, norms after", "vit, attention dropout"]
+)
 def test_the_formula_knows_the_engine_without_its_choices(name: str, precision: str) -> None:
     of = recipe(MODELS[name], precision=precision, engine="plain")
     an_image = (saved_bytes(of, 4) - saved_bytes(of, 2)) / 2

@@ -290,6 +290,8 @@ def test_a_variant_and_equal_sizes_are_no_clash() -> None:
         ({**VIT, "weights": "a.b", "activation": "relu"}, "this one has another activation"),
         ({**VIT, "weights": "a.b", "layer_norm_eps": 1e-5}, "this one has another layer_norm_eps"),
         ({**VIT, "weights": "a.b", "init": "torch", "embed_init": "unit"}, "this one has another init, embed_init"),
+        ({**VIT, "attention_dropout_in_evaluation": True}, "needs an attention_dropout above 0"),
+        ({**VIT, "attention_dropout": 1.0}, "less than 1"),
         ({**VIT, "norm": "post", "attention_norm": "unused"}, "with norm post there is none"),
         ({**VIT, "norm": "middle"}, "'pre' or 'post'"),
         ({**VIT, "attention": "batch", "pos_embed": "relative"}, "attention batch has none"),
@@ -328,6 +330,10 @@ def test_measures_of_attention_need_an_image_whose_tokens_all_attend_to_each_oth
     with refused(f"attention_low_max is of attention among all tokens of an image; attention {attention} is not"):
         Recipe.model_validate({**recipe(model=model).model_dump(), "measures": ["attention_low_max"]})
     Recipe.model_validate({**recipe(model=model).model_dump(), "measures": ["position_distance_correlation"]})
+
+
+def test_released_weights_may_be_trained_with_attention_dropout() -> None:
+    recipe(model={**VIT, "weights": "a.b", "attention_dropout": 0.1, "attention_dropout_in_evaluation": True})
 
 
 def test_as_json_a_model_tells_the_departures_that_it_makes_and_as_values_all() -> None:

@@ -82,12 +82,14 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
         patches = check_grid(model, recipe.image_size)
         batch = recipe.train.batch_size
         keys = {"global": patches**2 + (model.pool == "cls"), "axial": patches, "batch": batch}[model.attention]
-        fused = fused_attention(kind, keys) if fast else True
+        fused = fused_attention(kind, keys, drops=model.attention_dropout > 0) if fast else True
         skip = fast and (model.reads_first_token or model.reads_one_place)
         narrow = fast and precision == "bf16"
         as_product = fast and kind == "cpu" and model.hybrid is None
         if fused:
             reasons["attention"] = f"the fused kernel, {keys} keys on {kind}"
+        elif model.attention_dropout:
+            reasons["attention"] = "plain products: a CPU's fused kernel drops no weights"
         else:
             reasons["attention"] = (
                 f"plain products: up to {MATMUL_TOKENS} keys they train faster on a CPU, here {keys}; "
@@ -101,7 +103,7 @@ def choose(recipe: Recipe, device: str, precision: Arithmetic) -> Engine:
                 f"of {batch} images together, on all of which each depends: attention is across them"
             )
         reasons["patches"] = "cut out and multiplied, faster on a CPU" if as_product else "by a convolution"
-        if model.dropout and fast and kind == "cpu":
+        if (model.dropout or model.attention_dropout) and fast and kind == "cpu":
             reasons["dropout"] = "of 16 random bits for an element; torch's own takes four times as long on a CPU"
         reasons["tokens between layers"] = "bfloat16" if narrow else "float32"
     folded = fast and isinstance(model, ResNetSpec) and model.style == "bn"

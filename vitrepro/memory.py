@@ -126,7 +126,8 @@ def _vit(
         T = 1
         pixels = pixels if spec.pool == "cls" else spec.sizes[0] ** 2
     keys = {"global": T, "axial": G, "batch": batch_size}[spec.attention]
-    plain = fast and kind == "cpu" and keys <= PLAIN_TOKENS
+    plain = kind == "cpu" and (spec.attention_dropout > 0 or (fast and keys <= PLAIN_TOKENS))
+    weight = narrow if fast else 4  # of attention, where it is kept
     added_wide = spec.pool == "cls" or spec.pos_embed.startswith("learned")  # a float32 parameter, to all tokens
     between = narrow if kind == "cpu" and (fast or not added_wide) else 4  # of tokens between the layers
     mask = 1 if kind == "cuda" else narrow  # of dropout
@@ -140,10 +141,12 @@ def _vit(
             made += [narrow * T * D, narrow * H * N * (2 * N - 1)]
             made += [(narrow if plain or kind == "cuda" else 4) * H * T * T]
         else:  # weights, or the fused kernel's sums of them
-            made += [narrow * H * Q * keys if plain else 4 * H * Q]
+            made += [weight * H * Q * keys if plain else 4 * H * Q]
         made += [narrow * Q * D, between * Q * D, 4 * 2 * Q, narrow * Q * D]  # read by proj, norm2 and fc1
         hidden = 1 if spec.activation == "relu" and not spec.dropout else 2  # ReLU needs what it made, not what it read
         made += [narrow * Q * M] * hidden  # read by the activation and fc2
+        if spec.attention_dropout and kind == "cpu":  # no fused kernel: a mask of the weights, and what it leaves
+            made += [weight * H * Q * keys] * 2
         return made + ([mask * Q * D, mask * Q * M, mask * Q * D] if spec.dropout else [])
 
     alone = fast and spec.reads_first_token  # `skip_unread`: of the last layer, the first token alone

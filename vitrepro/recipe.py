@@ -84,7 +84,16 @@ VIT_SIZES: dict[str, tuple[int, int, int, int]] = {
 }
 # Keys of a ViT that say how it departs from the paper's. They came when runs were stored already, so that where they
 # are at their defaults they are no part of a run's identity.
-VIT_DEPARTURES = ("norm", "attention_scale", "activation", "layer_norm_eps", "init", "embed_init")
+VIT_DEPARTURES = (
+    "norm",
+    "attention_scale",
+    "activation",
+    "layer_norm_eps",
+    "init",
+    "embed_init",
+    "attention_dropout",
+    "attention_dropout_in_evaluation",
+)
 VitVariant = Literal["Ti/16", "S/16", "S/32", "B/16", "B/32", "L/16", "L/32", "H/14"]
 
 # blocks per stage, block
@@ -226,7 +235,15 @@ class ViTSpec(Strict):
     final_norm: bool = Field(True, description="normalise what the head reads")
     layer_norm_eps: PositiveFloat = 1e-6
     activation: Activation = Field("gelu", description="of the MLPs")
-    dropout: Probability = 0.0
+    dropout: Probability = Field(
+        0.0, description="after every dense layer but qkv and the head, and after the addition of position embeddings"
+    )
+    attention_dropout: Probability = Field(0.0, description="of attention weights, in training")
+    attention_dropout_in_evaluation: bool = Field(
+        False,
+        description="drop attention weights in evaluation too, as code does that always passes dropout_p to torch's "
+        "scaled_dot_product_attention",
+    )
     init: Literal["paper", "torch"] = Field(
         "paper",
         description="how layers start: as in the authors' code, or torch: as torch.nn makes Linear, Conv2d and "
@@ -295,12 +312,15 @@ class ViTSpec(Strict):
             raise ValueError("init torch is of plain layers; the stem of a hybrid starts in a way of its own")
         if self.embed_init == "unit" and self.pool != "cls" and self.pos_embed == "none":
             raise ValueError("embed_init unit: with neither a class token nor position embeddings nothing starts so")
+        if self.attention_dropout_in_evaluation and not self.attention_dropout:
+            raise ValueError("attention_dropout_in_evaluation needs an attention_dropout above 0")
         if self.weights and (self.hybrid or (self.pos_embed, self.pool) != ("learned_1d", "cls")):
             raise ValueError(
                 f"weights {self.weights} fit a ViT with pos_embed learned_1d, pool cls and no hybrid; "
                 "use family timm for others"
             )
-        strange = [*self.departures, *(["attention"] if self.attention != "global" else [])]
+        strange = [name for name in self.departures if not name.startswith("attention_dropout")]
+        strange += ["attention"] if self.attention != "global" else []
         if self.weights and strange:
             raise ValueError(f"weights {self.weights} fit the paper's ViT; this one has another {', '.join(strange)}")
         return self

@@ -27,7 +27,7 @@ from vitrepro.data.augment import normalize
 from vitrepro.data.prepare import Prepared
 from vitrepro.data.splits import Split, load_split
 from vitrepro.data.stream import Images
-from vitrepro.distributed import device_name, from_first, rank_and_world
+from vitrepro.distributed import device_name, from_first, rank_and_world, reseed
 from vitrepro.errors import RunError
 from vitrepro.measure import accuracy, analytic, training
 from vitrepro.measure.accuracy import Answers
@@ -306,6 +306,7 @@ def _train_and_test(
         return answer(model, images).predicted
 
     def answer(model: nn.Module, images: Tensor) -> Answers:
+        reseed(device, derive(run.seed, "evaluation", rank))  # of dropout that stays on
         return accuracy.answers(
             engine.for_evaluation(model, choices),
             images,

@@ -103,7 +103,7 @@ def train(
         micro_batch: images per backward pass, instead of the recipe's; gradients are accumulated.
         stage: whose checkpoints to go on from, where a run trains several times.
         log: called about a hundred times with step, loss, lr and the training accuracy since the last call.
-        count: right answers and images after an epoch, by the fields of `EpochPoint`; draws no random numbers.
+        count: right answers and images after an epoch, by the fields of `EpochPoint`.
         passes: the model's, where several calls share what was recorded or compiled; else made here.
 
     Raises:

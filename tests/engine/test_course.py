@@ -200,6 +200,7 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_with_and_tells_no_epochs(
     [
         *(({**VIT, "dropout": 0.2, "pos_embed": p, "pool": "gap"}, {}) for p in ("none", "learned_2d", "relative")),
         ({**VIT, "dropout": 0.2}, {"optimizer": "adamw", "polyak": 0.9}),
+        ({**VIT, "attention_dropout": 0.2, "attention_dropout_in_evaluation": True}, {}),
         (RESNET, {}),
         (RESNET, {"polyak": 0.9}),
     ],

@@ -680,3 +680,25 @@ def test_a_record_without_what_later_versions_hold_is_read(digits: Prepared, tmp
     assert read is not None
     assert isinstance(read.result, TrainResult)
     assert (read.result.epochs, read.result.kept_epoch, read.result.every_measure) == ((), None, {})
+
+
+# --- dropout that stays on
+
+
+def test_evaluation_with_dropout_is_of_the_seed_and_leaves_the_training_as_it_is(
+    digits: Prepared, tmp_path: Path
+) -> None:
+    dropped = {**VIT, "attention_dropout": 0.5}
+    of = recipe({**dropped, "attention_dropout_in_evaluation": True}, steps=None, epochs=3, evaluate_epochs=["dev"])
+    first, second = (task(tmp_path / name, digits, of) for name in ("a", "b"))
+    again = task(tmp_path / "c", digits, of)
+    result = done(first)
+    torch.rand(7)
+    assert outcome(first, result) == outcome(second, done(second))
+    with pytest.raises(Stopped):
+        done(again, should_stop=lambda: True)
+    assert outcome(first, result) == outcome(again, done(again))
+    usual = task(tmp_path / "d", digits, recipe(dropped, steps=None, epochs=3, evaluate_epochs=["dev"]))
+    assert done(usual).weights_sha256 == result.weights_sha256
+    predictions = (t.store.predictions(t.run.id).predicted for t in (first, usual))
+    assert not np.array_equal(*predictions)

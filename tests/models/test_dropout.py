@@ -9,7 +9,8 @@ from scipy import stats
 from vitrepro.engine import choose, configure
 from vitrepro.models.build import build
 from vitrepro.models.dropout import Dropout, mask
-from vitrepro.recipe import Recipe
+from vitrepro.models.vit import Attention, attend
+from vitrepro.recipe import Recipe, ViTSpec
 
 
 def short(p: float) -> Dropout:
@@ -86,3 +87,48 @@ def test_the_fast_engine_draws_short_masks_on_a_cpu(engine: str, device: str, ex
     assert len(drops) == 3
     assert {module.sixteen_bits for module in drops} == {expected}
     assert ("dropout" in chosen.told) == expected
+
+
+# --- of attention weights
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kernel", ["fused", "products", "products and short masks"])
+@pytest.mark.parametrize("always", [False, True])
+def test_attention_weights_are_dropped_at_the_rate_and_the_others_enlarged(kernel: str, always: bool) -> None:
+    torch.manual_seed(0)
+    tokens, p = 64, 0.3
+    q, k = torch.randn(2, 5, 8, tokens, tokens)
+    values = torch.eye(tokens).expand(5, 8, tokens, tokens)  # so that what comes out are the weights
+    drop = short(p) if "short" in kernel else Dropout(p)
+    drop.in_evaluation = always
+    whole = attend(q, k, values, fused=False)
+    dropped = attend(q, k, values, fused=kernel == "fused", drop=drop)
+    left = dropped != 0
+    assert stats.binomtest(int((~left).sum()), left.numel(), p).pvalue > 1e-3
+    torch.testing.assert_close(dropped[left], whole[left] / (1 - p), rtol=1e-4, atol=1e-6)
+    drop.eval()
+    again = attend(q, k, values, fused=kernel == "fused", drop=drop)
+    assert bool((again == 0).any()) == always
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_attention_dropout_acts_in_training_and_where_it_is_asked_for_in_evaluation(always: bool) -> None:
+    spec = {"patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2, "attention_dropout": 0.5}
+    attention = Attention(ViTSpec.model_validate({**spec, "attention_dropout_in_evaluation": always}), None)
+    without = Attention(ViTSpec.model_validate({**spec, "attention_dropout": 0.0}), None)
+    without.load_state_dict(attention.state_dict())
+    x = torch.randn(3, 17, 16)
+
+    def said(seed: int, of: Attention = attention) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return of(x)
+
+    assert not torch.equal(said(0), said(1))
+    assert torch.equal(said(0), said(0))
+    attention.eval()
+    assert torch.equal(said(0), said(0))
+    with torch.no_grad():  # by the kernel of evaluation
+        assert torch.equal(said(0), said(0))
+        assert torch.equal(said(0), said(1)) != always
+        assert torch.equal(said(0), said(0, without.eval())) != always

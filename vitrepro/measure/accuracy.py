@@ -54,7 +54,8 @@ def answers(
     Several processes (torch.distributed) each take every world-size-th image and all receive the whole. Neither
     their number nor the batch size changes a prediction, but where attention goes across the batch: there an
     image's class depends on those around it in `images`, and a run evaluates it in one process, in batches as
-    large as those of its training (`Recipe.eval_batch`).
+    large as those of its training (`Recipe.eval_batch`). Dropout that stays on in evaluation draws from the device's
+    generator, so that both do change what it drops.
 
     Args:
         images: uint8, (N, C, H, W), on any device; taken batch by batch in their order.

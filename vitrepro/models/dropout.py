@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEVELS = 1 << 16  # of the random numbers that are compared with the rate
@@ -17,13 +18,20 @@ class Dropout(nn.Dropout):
 
     Attributes:
         sixteen_bits: draw so, from torch's default generator of the CPU. Of tensors on a CPU only.
+        in_evaluation: drop in evaluation as in training.
     """
 
     sixteen_bits: bool = False
+    in_evaluation: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether elements are dropped now."""
+        return self.training or self.in_evaluation
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.sixteen_bits and self.training and 0 < self.p < 1):
-            return super().forward(x)
+        if not (self.sixteen_bits and self.active and 0 < self.p < 1):
+            return F.dropout(x, self.p, self.active)
         return x * mask(x, self.p)
 
 

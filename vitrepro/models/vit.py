@@ -25,13 +25,24 @@ MATMUL_TOKENS = 256  # up to here plain products train faster on a CPU, 1.7 time
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
 
-def fused_attention(device: str, tokens: int) -> bool:
-    """Whether the fused kernel trains faster on this device, `cpu` or `cuda`, with that many keys."""
-    return device != "cpu" or tokens > MATMUL_TOKENS
+def fused_attention(device: str, tokens: int, *, drops: bool = False) -> bool:
+    """Whether the fused kernel trains faster on this device, `cpu` or `cuda`, with that many keys.
+
+    Args:
+        drops: weights are dropped, which a CPU's kernel cannot do.
+    """
+    return device != "cpu" or (tokens > MATMUL_TOKENS and not drops)
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, fused: bool, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None = None,
+    *,
+    fused: bool,
+    scale: float | None = None,
+    drop: Dropout | None = None,
 ) -> Tensor:
     """Softmax attention of queries (B, H, Q, d) to keys and values (B, H, T, d): (B, H, Q, d).
 
@@ -39,16 +50,19 @@ def attend(
         bias: added to the logits, broadcastable to (B, H, Q, T).
         fused: by the kernel that never holds the weights, or by plain products.
         scale: of the products of queries and keys; d^-0.5 unless given.
+        drop: dropout of the weights; none unless given.
     """
     B, H, Q, d = q.shape
     scale = d**-0.5 if scale is None else scale
     if fused:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+        dropped = drop.p if drop is not None and drop.active else 0.0
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropped, scale=scale)
     q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
     logits = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scale)
     if bias is not None:
         logits = (logits.view(B, H, Q, -1) + bias).flatten(0, 1)
-    return torch.bmm(logits.softmax(dim=-1), v).view(B, H, Q, d)
+    weights = logits.softmax(dim=-1)
+    return torch.bmm(weights if drop is None else drop(weights), v).view(B, H, Q, d)
 
 
 class Attention(nn.Module):
@@ -73,6 +87,9 @@ class Attention(nn.Module):
         self.pos_embed = pos_embed
         self.proj = nn.Linear(dim, dim)
         self.drop = Dropout(spec.dropout)
+        self.weights_drop = Dropout(spec.attention_dropout) if spec.attention_dropout else None
+        if self.weights_drop is not None:
+            self.weights_drop.in_evaluation = spec.attention_dropout_in_evaluation
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x)
@@ -98,10 +115,11 @@ class Attention(nn.Module):
         return self.drop(self.proj(out))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-        fused = fused_attention(k.device.type, k.shape[2]) if self.fused is None else self.fused
+        drop = self.weights_drop
+        fused = fused_attention(k.device.type, k.shape[2], drops=drop is not None) if self.fused is None else self.fused
         if not torch.is_grad_enabled():
             fused = True  # only its backward pass is slow on a CPU
-        return attend(q, k, v, bias, fused=fused, scale=self.scale)
+        return attend(q, k, v, bias, fused=fused, scale=self.scale, drop=drop)
 
 
 class Mlp(nn.Module):
@@ -214,7 +232,8 @@ class ViT(nn.Module):
     With `pool: gap` there is no class token, and the tokens are normalised, then averaged, as in the
     authors' code (timm does so with fc_norm=False; its default for averaging normalises afterwards); with
     `first` there is none either, and the first patch's token takes its place.
-    Dropout follows every dense layer but qkv and the head, and the addition of the position embeddings.
+    Dropout follows every dense layer but qkv and the head, and the addition of the position embeddings; that of
+    attention weights has a rate of its own.
 
     Args:
         image_size: pixels per side of the only size of image it takes.

@@ -119,6 +119,9 @@ def _optimisation(recipe: Recipe) -> str:
     rate = f"lr {train.lr:g}" if train.lr is not None else "lr chosen on the dev split"
     rate_of_zeros = getattr(recipe.model, "dropout", 0.0)
     dropout = f", dropout {rate_of_zeros:g}" if rate_of_zeros else ""
+    if isinstance(recipe.model, ViTSpec) and recipe.model.attention_dropout:
+        always = " in evaluation too" if recipe.model.attention_dropout_in_evaluation else ""
+        dropout += f", attention dropout {recipe.model.attention_dropout:g}{always}"
     average = f", averaged weights ({train.polyak:g})" if train.polyak else ""
     regularised = f"{clip}{smooth}{dropout}{average}"
     return f"{train.optimizer}, {rate}, decay {train.weight_decay:g}, {train.schedule}{warmup}{regularised}"
