@@ -55,6 +55,12 @@ def test_top1_is_a_metric_and_no_measure() -> None:
         ("dev_top1_epoch_1", recipe(evaluate_epochs=["dev"]), None),
         ("selection_gain", recipe(evaluate_epochs=["dev"]), "train.evaluate_epochs does not have test"),
         ("selection_gain", recipe(evaluate_epochs=["dev", "test"]), None),
+        ("test_top1_epoch_2", recipe(evaluate_epochs=["test"], keep="best-on-test", patience=1), None),
+        (
+            "test_top1_epoch_3",
+            recipe(evaluate_epochs=["test"], keep="best-on-test", patience=1),
+            "may end after epoch 2",
+        ),
         ("confidence", recipe(), "its recipe's measures are: none"),
         ("confidence", recipe(["confidence"]), None),
     ],

@@ -512,6 +512,8 @@ def test_a_length_in_steps_has_no_epochs() -> None:
         ({"steps": None, "epochs": 1, "evaluate_epochs": ["test", "test"]}, {}, "a split stands twice"),
         ({"steps": None, "epochs": 1, "evaluate_epochs": ["train"]}, {}, "'dev' or 'test'"),
         ({"steps": None, "epochs": 1, "evaluate_epochs": ["test"]}, {"train_images": 10, "classes": [0, 1]}, None),
+        ({"steps": None, "epochs": 1, "patience": 2, "evaluate_epochs": ["test"]}, {}, "patience waits for a new best"),
+        ({"steps": None, "epochs": 1, "patience": 0}, {}, "greater than 0"),
         (
             {"steps": None, "epochs": 3, "batch_size": 64, "evaluate_epochs": ["test"]},
             {"train_images": 10, "classes": [0, 1]},

@@ -21,6 +21,7 @@ class Course:
     Attributes:
         ends: steps after which an epoch is over.
         chosen_on: the split by which an epoch's weights are kept, if they are.
+        patience: epochs without a new best after which training is over; None for no end but the last step.
         norms_of: steps of which the gradient's norm is kept.
         points: of the epochs that are over.
         loss_sum: over the steps of the epoch under way.
@@ -31,6 +32,7 @@ class Course:
 
     ends: frozenset[int]
     chosen_on: EvaluatedSplit | None
+    patience: int | None
     norms_of: int
     points: list[EpochPoint] = field(default_factory=list)
     loss_sum: float = 0.0
@@ -41,7 +43,7 @@ class Course:
     @staticmethod
     def of(recipe: Recipe) -> Course:
         norms = NORM_STEPS if "gradient_norm_spread" in recipe.measures else 0
-        return Course(frozenset(recipe.epoch_ends), recipe.train.chosen_on, norms)
+        return Course(frozenset(recipe.epoch_ends), recipe.train.chosen_on, recipe.train.patience, norms)
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors, as a checkpoint can hold them."""
@@ -83,6 +85,11 @@ class Course:
         """The first of the best epochs, where one is kept."""
         right = self._right()
         return right.index(max(right)) + 1 if self.chosen_on is not None and right else None
+
+    @property
+    def over(self) -> bool:
+        """Whether no epoch was better than the kept one for as long as patience lasts."""
+        return self.patience is not None and len(self.points) - (self.kept_epoch or 0) >= self.patience
 
     def _right(self) -> list[int]:
         """Right answers after each epoch, on the split by which one is chosen."""

@@ -102,6 +102,8 @@ def unavailable(metric: str, recipe: Recipe) -> str | None:
     what, epoch = named or (SELECTION_GAIN, 1)
     if epoch > len(recipe.epoch_ends):
         return f"its recipe has {len(recipe.epoch_ends)} epochs"
+    if train.patience is not None and epoch > 1 + train.patience:
+        return f"its runs may end after epoch {1 + train.patience} (train.patience)"
     splits = {"dev_top1": ("dev",), "test_top1": ("test",), SELECTION_GAIN: ("dev", "test")}.get(what, ())
     lacking = [split for split in splits if split not in train.evaluate_epochs]
     return f"train.evaluate_epochs does not have {' and '.join(lacking)}" if lacking else None

@@ -492,6 +492,11 @@ class TrainSpec(Strict):
         description="the epoch whose weights are tested; best: the first with the most right answers on that split. "
         "best-on-test chooses by the very images that are reported, and every verdict says so",
     )
+    patience: PositiveInt | None = Field(
+        None,
+        description="stop after so many epochs in a row without a new best on the split of keep; epochs is then the "
+        "most, over which the schedule is planned",
+    )
 
     @property
     def chosen_on(self) -> EvaluatedSplit | None:
@@ -510,7 +515,8 @@ class TrainSpec(Strict):
     def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """Keys that came later are left out of JSON where they change nothing, so that runs keep their ids."""
         values: dict[str, Any] = handler(self)
-        later = {"evaluate_epochs": [], "keep": "last"} if info.mode == "json" else {}
+        later: dict[str, Any] = {"evaluate_epochs": [], "keep": "last", "patience": None}
+        later = later if info.mode == "json" else {}
         return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
     @model_validator(mode="after")
@@ -527,6 +533,8 @@ class TrainSpec(Strict):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}")
         if self.chosen_on is not None and self.chosen_on not in self.evaluate_epochs:
             raise ValueError(f"keep {self.keep} needs {self.chosen_on} among evaluate_epochs")
+        if self.patience is not None and self.chosen_on is None:
+            raise ValueError("patience waits for a new best epoch: it needs keep best-on-dev or best-on-test")
         if self.evaluate_epochs and self.epochs is None:
             raise ValueError("evaluate_epochs needs a length in epochs, not in steps")
         if self.evaluate_epochs and self.lr_grid is not None:
@@ -633,7 +641,7 @@ class Recipe(Strict):
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the whole run: those behind the final weights, and those of every rate of a grid."""
+        """Optimiser steps of the whole run as planned: behind the final weights, and of every rate of a grid."""
         return self.steps + sum(self.at_rate(lr).steps for lr in self.train.lr_grid or ())
 
     def at_rate(self, lr: float) -> Recipe:

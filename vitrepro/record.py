@@ -107,7 +107,8 @@ class TrainResult(Stored):
         did_not_fit: larger micro-batches that ran out of memory.
         choices: made for speed, by name; see `vitrepro.engine`.
         peak_memory_bytes: of the device's memory on CUDA, of the process's on a CPU.
-        epochs: where the recipe's length is in epochs.
+        steps: made; fewer than planned where `train.patience` ended the training.
+        epochs: that were made, where the recipe's length is in epochs.
         kept_epoch: whose weights were tested, where the recipe chooses one.
         test_looks: how often the test images were looked at.
     """

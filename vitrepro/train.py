@@ -45,6 +45,7 @@ class Trained:
     """How the weights came about.
 
     Attributes:
+        steps: made, all that were planned unless patience ended it.
         seconds: spent in the loop, over all attempts, less those spent on evaluating after epochs.
         resumed_at: steps at which a stopped or killed run went on.
         micro_batch: images per backward pass of a process.
@@ -174,13 +175,14 @@ def train(
 
     def positions() -> Iterator[Ints]:
         """Of this process's share of every batch."""
-        for batch in batches(len(labels), spec.batch_size, steps, seed, start):
+        for batch in batches(len(labels), spec.batch_size, start if course.over else steps, seed, start):
             yield batch[first : first + share]
 
     model.train()
     of_images, of_labels = itertools.tee(positions())  # images may be read ahead
     losses: list[Tensor] = []  # on the device, of the steps since the last look
     loss_sum, seen, hits = 0.0, 0, torch.zeros((), dtype=torch.int64, device=device)
+    done = start
     for step, (stored, where) in enumerate(zip(source.batches(of_images), of_labels, strict=True), start):
         done = step + 1
         look = done % check_every == 0 or done % log_every == 0 or done == steps or done in course.ends
@@ -249,7 +251,8 @@ def train(
                 course.end_epoch(done, counts, model)
             model.train()
 
-        if look and (done % log_every == 0 or done == steps):
+        last = done == steps or course.over
+        if look and (done % log_every == 0 or last):
             row = {"step": float(done), "steps": float(steps), "loss": loss_sum / seen, "lr": rate}
             if target.ndim == 1:
                 row["train_top1"] = 100 * int(distributed.total(hits)) / (seen * spec.batch_size)
@@ -258,12 +261,14 @@ def train(
             loss_sum, seen, hits = 0.0, 0, torch.zeros_like(hits)
         if not look:
             continue
-        stop = distributed.any_of(should_stop()) and done < steps
+        stop = distributed.any_of(should_stop()) and not last
         if first == 0 and (stop or time.monotonic() - saved > checkpoint_seconds):
             save(done)
             saved = time.monotonic()
         if stop:
             raise Stopped(f"stopped after step {done} of {steps}")
+        if last:
+            break
         if undecided and timed_from is None and done >= start + WARM_STEPS:
             timed_from = (done, elapsed())
         elif undecided and timed_from is not None and done >= timed_from[0] + TIMED_STEPS:
@@ -281,7 +286,7 @@ def train(
         _copy(average, weights)
     norms = torch.stack(course.norms).tolist() if course.norms else []
     return Trained(
-        steps,
+        done,
         skipped,
         loss,
         before + elapsed(),

@@ -243,3 +243,66 @@ def test_the_last_epoch_is_kept_unless_asked(tmp_path: Path) -> None:
     model, done = fit(r, tmp_path / "a", count=lambda _: {"test_correct": 1, "test_n": 2})
     assert done.kept_epoch is None
     assert weights(model) == weights(fit(recipe(), tmp_path / "b")[0])
+
+
+# --- patience
+
+
+RIGHT = [3, 5, 5, 4, 9, 1, 1, 1, 1, 1]  # answers after each epoch
+EPOCH_OF: dict[str, int] = {}  # by its weights, so that a resumed run is counted like another
+
+
+def scripted(model: nn.Module) -> dict[str, int]:
+    return {"test_correct": RIGHT[EPOCH_OF[weights(model)]], "test_n": 10}
+
+
+def patient(patience: int | None, **changes: Any) -> Recipe:
+    kept = {"evaluate_epochs": ["test"], "keep": "best-on-test", "schedule": "cosine", "epochs": 10}
+    return recipe(patience=patience, **{**kept, **changes})
+
+
+@pytest.fixture
+def unhurried(tmp_path: Path) -> Trained:
+    """The run without patience, whose epochs are then known by their weights."""
+    EPOCH_OF.clear()
+
+    def count(model: nn.Module) -> dict[str, int]:
+        return {"test_correct": RIGHT[EPOCH_OF.setdefault(weights(model), len(EPOCH_OF))], "test_n": 10}
+
+    return fit(patient(None), tmp_path / "unhurried", count=count)[1]
+
+
+@pytest.mark.parametrize(("patience", "made", "kept"), [(1, 3, 2), (2, 4, 2), (3, 8, 5), (5, 10, 5), (6, 10, 5)])
+def test_training_is_over_after_so_many_epochs_without_a_new_best(
+    tmp_path: Path, unhurried: Trained, patience: int, made: int, kept: int
+) -> None:
+    seen: list[dict[str, float]] = []
+    model, done = fit(patient(patience), tmp_path / "patient", count=scripted, log=seen.append)
+    assert done.epochs == unhurried.epochs[:made]  # of the same schedule
+    assert (done.steps, done.kept_epoch) == (unhurried.epochs[made - 1].steps, kept)
+    assert EPOCH_OF[weights(model)] == kept - 1
+    assert seen[-1]["step"] == done.steps
+
+
+@pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 8, 11])
+def test_a_patient_run_that_was_stopped_is_over_when_an_uninterrupted_one_is(tmp_path: Path, stop_at: int) -> None:
+    r = patient(2)
+    model, whole = fit(r, tmp_path / "whole", count=scripted)
+    assert whole.steps == 12  # at which it cannot be stopped any more
+    calls = itertools.count(1)
+    folder = tmp_path / "parts"
+    with pytest.raises(Stopped):
+        fit(r, folder, should_stop=lambda: next(calls) >= stop_at, count=scripted)
+    again, parts = fit(r, folder, count=scripted)
+    assert (parts.steps, parts.epochs, parts.kept_epoch) == (whole.steps, whole.epochs, whole.kept_epoch)
+    assert (weights(again), parts.final_loss) == (weights(model), whole.final_loss)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_patient_run_killed_after_its_last_step_makes_no_other(tmp_path: Path) -> None:
+    r = patient(1)
+    model, whole = fit(r, tmp_path, checkpoint_seconds=0.0, count=scripted)
+    again, done = fit(r, tmp_path, count=scripted)
+    assert done.resumed_at == (whole.steps,)
+    assert (weights(again), done.steps, done.epochs) == (weights(model), whole.steps, whole.epochs)

@@ -131,7 +131,9 @@ def _length(recipe: Recipe) -> str:
     epochs = recipe.steps * recipe.train.batch_size / recipe.train_size
     shown = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
     split = {None: "", "dev": ", the best on the dev split kept", "test": ", the best on the test split kept"}
-    return f"{recipe.steps:,} steps of {recipe.train.batch_size} ({shown} epochs{split[recipe.train.chosen_on]})"
+    patience = recipe.train.patience
+    early = f", over after {number_of(patience, 'epoch')} without a better one" if patience else ""
+    return f"{recipe.steps:,} steps of {recipe.train.batch_size} ({shown} epochs{split[recipe.train.chosen_on]}{early})"
 
 
 def _augmentation(recipe: Recipe) -> str:
