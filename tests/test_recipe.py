@@ -290,6 +290,8 @@ def test_a_variant_and_equal_sizes_are_no_clash() -> None:
         ({**VIT, "weights": "a.b", "activation": "relu"}, "this one has another activation"),
         ({**VIT, "weights": "a.b", "layer_norm_eps": 1e-5}, "this one has another layer_norm_eps"),
         ({**VIT, "weights": "a.b", "init": "torch", "embed_init": "unit"}, "this one has another init, embed_init"),
+        ({**VIT, "layer_init": "copied", "depth": 1}, "has no other to be a copy of"),
+        ({**VIT, "layer_init": "copied", "depth": 2, "weights": "a.b"}, "this one has another layer_init"),
         ({**VIT, "attention_dropout_in_evaluation": True}, "needs an attention_dropout above 0"),
         ({**VIT, "attention_dropout": 1.0}, "less than 1"),
         ({**VIT, "norm": "post", "attention_norm": "unused"}, "with norm post there is none"),

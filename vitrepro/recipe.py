@@ -90,6 +90,7 @@ VIT_DEPARTURES = (
     "activation",
     "layer_norm_eps",
     "init",
+    "layer_init",
     "embed_init",
     "attention_dropout",
     "attention_dropout_in_evaluation",
@@ -249,6 +250,11 @@ class ViTSpec(Strict):
         description="how layers start: as in the authors' code, or torch: as torch.nn makes Linear, Conv2d and "
         "MultiheadAttention, the head too",
     )
+    layer_init: Literal["each", "copied"] = Field(
+        "each",
+        description="each layer starts with weights of its own, or copied: with those of the first, as the deep copies "
+        "of torch's TransformerEncoder do",
+    )
     embed_init: Literal["small", "unit"] = Field(
         "small",
         description="class token of zeros and position embeddings of deviation 0.02, or unit: normal, of deviation 1",
@@ -310,6 +316,8 @@ class ViTSpec(Strict):
             raise ValueError("attention_norm unused leaves out the norm before attention; with norm post there is none")
         if self.init == "torch" and self.hybrid:
             raise ValueError("init torch is of plain layers; the stem of a hybrid starts in a way of its own")
+        if self.layer_init == "copied" and self.depth == 1:
+            raise ValueError("layer_init copied: a single layer has no other to be a copy of")
         if self.embed_init == "unit" and self.pool != "cls" and self.pos_embed == "none":
             raise ValueError("embed_init unit: with neither a class token nor position embeddings nothing starts so")
         if self.attention_dropout_in_evaluation and not self.attention_dropout:

@@ -206,3 +206,25 @@ def test_all_kinds_of_position_embeddings_can_start_at_unit_deviation(pos_embed:
 def test_embeddings_that_start_otherwise_leave_all_other_weights_as_they_would_be() -> None:
     usual, unit = small().state_dict(), small(embed_init="unit").state_dict()
     assert {k for k in usual if not torch.equal(usual[k], unit[k])} == {"cls_token", "pos_embed.table"}
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"init": "torch"}, {"attention": "axial", "pool": "gap"}, {"pos_embed": "relative"}]
+)
+def test_copied_layers_start_alike_as_those_of_torchs_encoder_and_train_apart(fields: dict[str, Any]) -> None:
+    theirs = torchs()
+    assert all(torch.equal(*pair) for pair in zip(*(layer.parameters() for layer in theirs.layers), strict=True))
+    each, model = small(**fields), small(layer_init="copied", **fields)
+    first, second = (layer.state_dict() for layer in model.blocks)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not all(torch.equal(*pair) for pair in zip(*(b.parameters() for b in each.blocks), strict=True))
+    usual, copied = each.state_dict(), model.state_dict()
+    assert all(torch.equal(usual[k], copied[k]) for k in usual if not k.startswith("blocks.1."))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    images, labels = torch.randn(8, 3, 16, 16), torch.arange(8)
+    for _ in range(2):  # a head of zeros passes nothing back at first
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    now, other = (layer.attn if hasattr(layer, "attn") else layer.row.attn for layer in model.blocks)
+    assert (now.proj.weight - other.proj.weight).abs().max() > 1e-6

@@ -289,6 +289,9 @@ class ViT(nn.Module):
             for name, parameter in self.named_parameters():
                 if name == "cls_token" or "pos_embed" in name:
                     nn.init.normal_(parameter)
+        if spec.layer_init == "copied":
+            for layer in self.blocks[1:]:
+                layer.load_state_dict(self.blocks[0].state_dict())
 
     def features(self, images: Tensor) -> Tensor:
         """What the head reads: the first token or the mean of the patches, after the last norm if any, (B, D)."""

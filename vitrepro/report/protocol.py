@@ -100,6 +100,7 @@ def _departures(model: ViTSpec) -> list[str]:
         "ReLU": model.activation == "relu",
         f"layer norm epsilon {model.layer_norm_eps:g}": "layer_norm_eps" in model.departures,
         "layers that start as torch's": model.init == "torch",
+        "layers that start alike": model.layer_init == "copied",
         "embeddings that start at deviation 1": model.embed_init == "unit",
     }
     return [name for name, so in parts.items() if so]
