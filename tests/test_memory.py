@@ -33,6 +33,7 @@ MODELS = {
     "vit, wide": {**SMALL, "embed_dim": 192, "depth": 6, "mlp_dim": 300},
     "vit, average": {**SMALL, "pool": "gap", "pos_embed": "none", "qkv_bias": False},
     "vit, positions of rows and columns": {**SMALL, "pool": "gap", "pos_embed": "learned_2d", "final_norm": False},
+    "vit, sinusoids": {**SMALL, "pool": "gap", "pos_embed": "sinusoid_2d"},
     "vit, relative positions": {**SMALL, "pos_embed": "relative", "dropout": 0.1},
     "vit, tokens not normalised": {**SMALL, "attention_norm": "unused", "dropout": 0.1},
     "vit, axial": {**SMALL, "pool": "gap", "attention": "axial", "dropout": 0.1},

@@ -70,7 +70,7 @@ def parameters(spec: ModelSpec, *, image_size: int, channels: int, num_classes: 
     N = G**2
     T = N + 1 if spec.pool == "cls" else N
     patches = (features * patch_size**2 + 1) * D
-    table = {"none": 0, "learned_1d": T * D, "learned_2d": 2 * G * (D // 2), "relative": 0}[spec.pos_embed]
+    table = {"learned_1d": T * D, "learned_2d": 2 * G * (D // 2)}.get(spec.pos_embed, 0)
     block = 4 * D + 3 * D * (D + spec.qkv_bias) + D * (D + 1) + M * (D + 1) + D * (M + 1)
     if spec.pos_embed == "relative":
         block += (2 * N - 1) * (D // num_heads)
@@ -128,7 +128,7 @@ def _vit(
     keys = {"global": T, "axial": G, "batch": batch_size}[spec.attention]
     plain = kind == "cpu" and (spec.attention_dropout > 0 or (fast and keys <= PLAIN_TOKENS))
     weight = narrow if fast else 4  # of attention, where it is kept
-    added_wide = spec.pool == "cls" or spec.pos_embed.startswith("learned")  # a float32 parameter, to all tokens
+    added_wide = spec.pool == "cls" or spec.pos_embed not in ("none", "relative")  # float32, to all tokens
     between = narrow if kind == "cpu" and (fast or not added_wide) else 4  # of tokens between the layers
     mask = 1 if kind == "cuda" else narrow  # of dropout
 

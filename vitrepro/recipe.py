@@ -26,7 +26,7 @@ from pydantic import (
 
 from vitrepro.catalog import DATASETS, DatasetName
 
-PosEmbed = Literal["none", "learned_1d", "learned_2d", "relative"]
+PosEmbed = Literal["none", "learned_1d", "learned_2d", "relative", "sinusoid_2d"]
 Pool = Literal["cls", "gap", "first"]
 Activation = Literal["gelu", "relu"]
 Arithmetic = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -213,7 +213,9 @@ class ViTSpec(Strict):
     depth: PositiveInt | None = None
     num_heads: PositiveInt | None = None
     mlp_dim: PositiveInt | None = Field(None, description="4 x embed_dim unless given")
-    pos_embed: PosEmbed = "learned_1d"
+    pos_embed: PosEmbed = Field(
+        "learned_1d", description="sinusoid_2d: fixed, half of the width for the row and half for the column"
+    )
     pool: Pool = Field(
         "cls", description="what the head reads: the class token, the mean of the patches, or the first patch's token"
     )
@@ -301,6 +303,10 @@ class ViTSpec(Strict):
             raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
         if self.pos_embed == "learned_2d" and self.embed_dim % 2:
             raise ValueError(f"learned_2d gives each axis half of embed_dim, which is odd: {self.embed_dim}")
+        if self.pos_embed == "sinusoid_2d" and self.embed_dim % 4:
+            raise ValueError(
+                f"sinusoid_2d has sines and cosines of two axes, a quarter of embed_dim {self.embed_dim} each"
+            )
         if self.pos_embed == "relative" and self.pool == "cls" and self.depth == 1:
             raise ValueError(
                 "relative with pool cls and depth 1 is blind to position: the class token has no offsets to patches"
@@ -318,8 +324,8 @@ class ViTSpec(Strict):
             raise ValueError("init torch is of plain layers; the stem of a hybrid starts in a way of its own")
         if self.layer_init == "copied" and self.depth == 1:
             raise ValueError("layer_init copied: a single layer has no other to be a copy of")
-        if self.embed_init == "unit" and self.pool != "cls" and self.pos_embed == "none":
-            raise ValueError("embed_init unit: with neither a class token nor position embeddings nothing starts so")
+        if self.embed_init == "unit" and self.pool != "cls" and self.pos_embed in ("none", "sinusoid_2d"):
+            raise ValueError("embed_init unit: with neither class token nor learned positions nothing starts so")
         if self.attention_dropout_in_evaluation and not self.attention_dropout:
             raise ValueError("attention_dropout_in_evaluation needs an attention_dropout above 0")
         if self.weights and (self.hybrid or (self.pos_embed, self.pool) != ("learned_1d", "cls")):

@@ -285,7 +285,7 @@ def test_position_parameters_are_known_by_their_name(name: str) -> None:
     with_position = {k for k, _ in small(pos_embed=name).named_parameters()}
     without = {k for k, _ in small(pos_embed="none").named_parameters()}
     assert all("pos_embed" in k for k in with_position - without)
-    assert bool(with_position - without) == (name != "none")
+    assert bool(with_position - without) == (name not in ("none", "sinusoid_2d"))
 
 
 # --- variants of the encoder layer
@@ -422,3 +422,27 @@ def test_bfloat16_autocast_gives_about_the_same_logits(name: str) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = model(images)
     torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+
+
+# --- fixed sinusoids
+
+
+@pytest.mark.parametrize("pool", ["cls", "gap"])
+def test_sinusoids_are_those_of_moco_v3_and_timm_on_patches_alone(pool: Pool) -> None:
+    from timm.layers import build_sincos2d_pos_embed
+
+    model = small(pos_embed="sinusoid_2d", pool=pool)
+    theirs = build_sincos2d_pos_embed([4, 4], 48, interleave_sin_cos=True)
+    cls = int(pool == "cls")
+    added = model.pos_embed(torch.zeros(2, 16 + cls, 48))
+    torch.testing.assert_close(added[1, cls:], theirs, rtol=0, atol=1e-6)
+    assert not added[:, :cls].any()
+    halves = added[0, cls:].view(4, 4, 2, 24)  # row, column, of row or column
+    assert torch.equal(halves[:, :1, 0].expand(-1, 4, -1), halves[:, :, 0])
+    assert torch.equal(halves[:1, :, 1].expand(4, -1, -1), halves[:, :, 1])
+
+
+def test_sinusoids_are_neither_trained_nor_a_part_of_the_models_state() -> None:
+    fixed, none = small(pos_embed="sinusoid_2d"), small(pos_embed="none")
+    assert fixed.state_dict().keys() == none.state_dict().keys()
+    assert dict(fixed.named_parameters()).keys() == dict(none.named_parameters()).keys()

@@ -1,4 +1,4 @@
-"""How a Vision Transformer knows where a patch was, one class per row of Table 8.
+"""How a Vision Transformer knows where a patch was, one class per row of Table 8, and fixed sinusoids.
 
 B: images, H: heads, N: patches, T: tokens (N, or N + 1 with a class token in front), D: width of a token,
 d: width of a head. Every parameter here has `pos_embed` in its full name and gets no weight decay.
@@ -66,6 +66,28 @@ class Learned2d(nn.Module):
         return tokens + F.pad(table, (0, 0, int(self.class_token), 0))
 
 
+class Sinusoid2d(nn.Module):
+    """Tokens plus fixed sines and cosines of a patch's row, then of its column, D/2 each; the class token gets nothing.
+
+    Not trained, and no part of the model's state. Arguments as for `Learned1d`.
+
+    Source: Section 4.1 of Chen et al., arXiv 2104.02057 (MoCo v3), and its code.
+    """
+
+    table: Tensor
+
+    def __init__(self, grid: int, class_token: bool, dim: int) -> None:
+        super().__init__()
+        frequency = 10_000 ** -(torch.arange(dim // 4) / (dim // 4))
+        angle = torch.arange(grid)[:, None] * frequency
+        of_place = torch.cat([angle.sin(), angle.cos()], dim=-1)  # (grid, D/2)
+        table = torch.cat([of_place.repeat_interleave(grid, 0), of_place.repeat(grid, 1)], dim=-1)  # (N, D)
+        self.register_buffer("table", F.pad(table, (0, 0, int(class_token), 0)), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + self.table
+
+
 class RelativePosBias(nn.Module):
     """A bias on attention logits that depends on the query and on how far, and which way, the key is.
 
@@ -101,9 +123,10 @@ class RelativePosBias(nn.Module):
         return F.pad(bias, (cls, 0, cls, 0))
 
 
-POS_EMBED: dict[PosEmbed, type[NoPosEmbed | Learned1d | Learned2d | RelativePosBias]] = {
+POS_EMBED: dict[PosEmbed, type[NoPosEmbed | Learned1d | Learned2d | RelativePosBias | Sinusoid2d]] = {
     "none": NoPosEmbed,
     "learned_1d": Learned1d,
     "learned_2d": Learned2d,
     "relative": RelativePosBias,
+    "sinusoid_2d": Sinusoid2d,
 }
