@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -19,26 +19,16 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from vitrepro.arrays import Bools, Ints
-from vitrepro.errors import did_you_mean
 
 BATCHES = (16, 32, 64, 128, 256, 512)
 RUNS = (2, 3, 4, 5)
 FLOAT64_ERROR = Fraction(1, 10**12)  # relative; a sum of thousands of terms is off by less
 
-How: TypeAlias = Literal["k/n", "mean of runs", "mean of batches", "another n"]
-Status: TypeAlias = Literal[
-    "possible as k/n",
-    "only as a mean of r runs",
-    "only as a mean of batch accuracies",
-    "only with another n",
-    "not possible as any of these",
-    "n unknown",
-]
-STATUS: dict[How, Status] = {  # in the order of the checks; the first that can give the number counts
+How: TypeAlias = Literal["k/n", "mean of runs", "mean of batches"]
+STATUS: dict[How, str] = {  # in the order of the checks; the first that can give the number counts
     "k/n": "possible as k/n",
     "mean of runs": "only as a mean of r runs",
     "mean of batches": "only as a mean of batch accuracies",
-    "another n": "only with another n",
 }
 
 
@@ -52,42 +42,27 @@ class Number:
     Attributes:
         name: its address, claim and cell.
         value: in percent, as printed.
-        decimals: digits printed after the point of the percentage, -2 to 12; None: not rounded, as in a dump of
-            floats, or not known.
+        decimals: digits printed after the point of the percentage; None: not rounded, as in a dump of floats, or
+            not known.
         n: test images behind it.
         runs: how many runs the source says it averages.
-        batch: batch size of the evaluation, where known.
-        other_n: other numbers of images that may stand behind it, such as a test set without its last batch.
 
     Raises:
-        ValueError: no accuracy in percent, more digits than `decimals`, or a count below one.
+        ValueError: no accuracy in percent, or more digits than `decimals`.
     """
 
     name: str
     value: float
-    decimals: int | None = None
-    n: int | None = None
+    decimals: int | None
+    n: int
     runs: int | None = None
-    batch: int | None = None
-    other_n: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = (self.n, self.runs, self.batch, *self.other_n)
         printed = self.value if self.decimals is None else round(self.value, self.decimals)
-        for fault, what in (
-            (not 0 <= self.value <= 100, f"{self.value!r} is no accuracy in percent"),
-            (any(count is not None and count < 1 for count in counts), "n, runs, batch and other_n are at least 1"),
-            (
-                self.decimals not in (None, *range(-2, 13)),
-                f"{self.decimals} decimals of a percentage; allowed: -2 to 12",
-            ),
-            (
-                abs(self.value - printed) > 1e-12 * max(1.0, self.value),
-                f"{self.value!r} has more than {self.decimals} decimals",
-            ),
-        ):
-            if fault:
-                raise ValueError(f"{self.name}: {what}")
+        if not 0 <= self.value <= 100:
+            raise ValueError(f"{self.name}: {self.value!r} is no accuracy in percent")
+        if abs(self.value - printed) > 1e-12 * max(1.0, self.value):
+            raise ValueError(f"{self.name}: {self.value!r} has more than {self.decimals} decimals")
 
 
 @dataclass(frozen=True)
@@ -115,14 +90,10 @@ class Audit:
     """What the checks of one number say; `decimals` are those it was read with."""
 
     number: Number
-    status: Status
+    status: str
     checks: tuple[Check, ...]
     decimals: int | None
     because: str
-
-    @property
-    def fits(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if check.counts)
 
 
 @dataclass(frozen=True)
@@ -136,7 +107,7 @@ class _Reading:
 
 
 def audit(number: Number, runs: Sequence[int] = RUNS, batches: Sequence[int] = BATCHES) -> Audit:
-    """Check one number as k/n, as a mean of runs, as a mean of batches and with other n.
+    """Check one number as k/n, as a mean of runs and as a mean of batches.
 
     A half may have been rounded either way. A number that was not rounded is compared at the precision of a
     float64, then, if nothing fits, of a float32; one without `decimals` that shows six or fewer is taken for
@@ -144,18 +115,14 @@ def audit(number: Number, runs: Sequence[int] = RUNS, batches: Sequence[int] = B
 
     Args:
         runs: numbers of runs to try beside the one that the source states.
-        batches: batch sizes to try beside the one that is known.
+        batches: batch sizes to try.
     """
-    if number.n is None:
-        return Audit(
-            number, "n unknown", (), number.decimals, "the number of test images is not known, so nothing can be said"
-        )
-    tried = [(reading, _checks(number, number.n, reading, runs, batches)) for reading in _readings(number)]
+    tried = [(reading, tuple(_checks(number, reading, runs, batches))) for reading in _readings(number)]
     rounded = tried[-1][0].decimals is not None
     fitting = [t for t in tried if any(check.counts for check in t[1][: 1 if rounded else None])]
     # a number of full precision that fits nowhere is reported at the finer one
     reading, checks = next(iter(fitting), tried[-1] if rounded else tried[0])
-    status: Status = next((STATUS[check.how] for check in checks if check.counts), "not possible as any of these")
+    status = next((STATUS[check.how] for check in checks if check.counts), "not possible as any of these")
     return Audit(number, status, checks, reading.decimals, _because(number, checks, reading))
 
 
@@ -175,20 +142,15 @@ def _readings(number: Number) -> list[_Reading]:
     return [_Reading(value, value * FLOAT64_ERROR), rounded if decimals <= 6 else _Reading(value, ulp, None, True)]
 
 
-def _checks(
-    number: Number, n: int, reading: _Reading, runs: Iterable[int], batches: Iterable[int]
-) -> tuple[Check, ...]:
+def _checks(number: Number, reading: _Reading, runs: Iterable[int], batches: Iterable[int]) -> Iterator[Check]:
     """Every way that is tried; batches that all weigh the same are not, as their mean is k/n."""
-    return (
-        _check("k/n", n, 1, None, reading),
-        *(_check("mean of runs", n, r, None, reading) for r in sorted({*runs, number.runs or 1} - {1})),
-        *(
-            _check("mean of batches", n, 1, batch, reading)
-            for batch in sorted({*batches, number.batch or n})
-            if n % batch and batch < n
-        ),
-        *(_check("another n", other, 1, None, reading) for other in number.other_n if other != n),
-    )
+    n = number.n
+    yield _check("k/n", n, 1, None, reading)
+    for r in sorted({*runs, number.runs or 1} - {1}):
+        yield _check("mean of runs", n, r, None, reading)
+    for batch in sorted(batches):
+        if batch < n and n % batch:
+            yield _check("mean of batches", n, 1, batch, reading)
 
 
 def _check(how: How, n: int, runs: int, batch: int | None, reading: _Reading) -> Check:
@@ -257,6 +219,8 @@ def _attainable(images: int, batch: int, places: int) -> int:
 
 # --- in words -----------------------------------------------------------------------------------
 
+_WORDS = {"mean of runs": "a mean of {} runs", "mean of batches": "an unweighted mean over batches of {}"}
+
 
 def _because(number: Number, checks: tuple[Check, ...], reading: _Reading) -> str:
     n, decimals = checks[0].n, reading.decimals
@@ -271,17 +235,14 @@ def _because(number: Number, checks: tuple[Check, ...], reading: _Reading) -> st
     near = "" if decimals is None else f" ({below:,} gives {less}, {below + 1:,} gives {more})"
     said = [f"{read}no count of {n:,} images gives {value}{near}"]
     for how, group in itertools.groupby(checks[1:], key=lambda check: check.how):
-        field, words, stated = {
-            "mean of runs": ("runs", "a mean of {} runs", number.runs),
-            "mean of batches": ("batch", "an unweighted mean over batches of {}", number.batch),
-            "another n": ("n", "a count of {} images", None),
-        }[how]
         tried = list(group)
         fits = [check for check in tried if check.counts]
-        fits = [check for check in fits if getattr(check, field) == stated] or fits[: 1 if field == "runs" else None]
-        sizes = ", ".join(f"{getattr(check, field):,}" for check in fits or tried)
-        what = words.format(" or ".join(sizes.rsplit(", ", 1)))
-        but = "" if not fits or stated in (None, getattr(fits[0], field)) else f", but not of the stated {stated:,},"
+        if how == "mean of runs":
+            fits = [check for check in fits if check.runs == number.runs] or fits[:1]
+        sizes = ", ".join(f"{check.batch or check.runs:,}" for check in fits or tried)
+        what = _WORDS[how].format(" or ".join(sizes.rsplit(", ", 1)))
+        unlike = how == "mean of runs" and number.runs and fits and fits[0].runs != number.runs
+        but = f", but not of the stated {number.runs:,}," if unlike else ""
         said.append(f"{what}{but} does ({_images(fits)}){_power(fits[0], reading)}" if fits else f"nor does {what}")
     return "; ".join(said)
 
@@ -316,26 +277,11 @@ class Copy:
     because: str
 
 
-def copies(rows: Mapping[str, Mapping[str, float]], same: Iterable[Iterable[str]] = ()) -> list[Copy]:
-    """Pairs of rows in which every number of the shorter one stands in the other too.
-
-    Args:
-        rows: row -> column -> number.
-        same: groups of rows that are declared to be one and the same; they are not reported.
-    """
-    declared = [set(group) for group in same]
-    _known(itertools.chain.from_iterable(declared), rows, "row")
-    found = []
+def copies(rows: Mapping[str, Mapping[str, float]]) -> Iterator[Copy]:
+    """Pairs of rows, row -> column -> number, in which every number of the shorter one stands in the other too."""
     for a, b in itertools.combinations(rows, 2):
         short, long = sorted((rows[a], rows[b]), key=len)
-        if short and short.items() <= long.items() and not any({a, b} <= group for group in declared):
+        if short and short.items() <= long.items():
             all_of_it = f"all {len(short)} numbers repeat {a} to the last digit"
             only_one = f"its only number repeats {a} to the last digit, which may be chance"
-            found.append(Copy((a, b), dict(short), f"{b}: {only_one if len(short) == 1 else all_of_it}"))
-    return found
-
-
-def _known(names: Iterable[str], known: Collection[str], what: str) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"no {what} {name!r}{did_you_mean(name, known)}")
+            yield Copy((a, b), dict(short), f"{b}: {only_one if len(short) == 1 else all_of_it}")

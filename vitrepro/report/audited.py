@@ -72,16 +72,12 @@ def _numbers(claim: Claim) -> Iterator[Number]:
     """The accuracies of a claim, in percent."""
     if claim.reported is None or (scale := percent(claim.reported)) is None:
         return
+    moved = 2 if scale == 100 else 0
     for name, cell in claim.reported.cells.items():
         if cell.n is not None and 0 <= cell.value * scale <= 100:
-            yield number(f"{claim.id}/{name}", cell, scale)
-
-
-def number(name: str, cell: Cell, scale: float) -> Number:
-    """A cell as the audit takes it; `scale` turns it into percent."""
-    value = float(Decimal(repr(cell.value)) * Decimal(scale))
-    moved = 2 if scale == 100 else 0
-    return Number(name, value, None if cell.decimals is None else cell.decimals - moved, cell.n, cell.runs)
+            value = float(Decimal(repr(cell.value)) * Decimal(scale))
+            decimals = None if cell.decimals is None else cell.decimals - moved
+            yield Number(f"{claim.id}/{name}", value, decimals, cell.n, cell.runs)
 
 
 # --- rows ---------------------------------------------------------------------------------------
