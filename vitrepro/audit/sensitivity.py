@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from vitrepro.audit.numbers import shown_decimals
+from vitrepro.formula import Formula
 from vitrepro.judge.finding import INCONCLUSIVE, Finding, Outcome, Region
 from vitrepro.judge.printed import judge_literal
 from vitrepro.judge.verdict import Verdict, together
@@ -24,7 +26,6 @@ from vitrepro.spec import (
     Claim,
     Comparison,
     Expect,
-    LiteralCheck,
     LiteralExpect,
     OrderingExpect,
     TrendExpect,
@@ -224,36 +225,25 @@ def _evaluated(expect: LiteralExpect, find: Find, address: str, to: float) -> tu
 
 
 def _units(expect: LiteralExpect, find: Find) -> dict[str, float]:
-    """One margin of every cell that is looked at, by its address."""
+    """One margin of every cell that is looked at, those of definitions included, by its address."""
+    behind: dict[str, list[str]] = {}  # a definition -> the cells that it is made of
+
+    def cells(formula: Formula) -> list[str]:
+        return [cell for address in formula.addresses for cell in behind.get(address, [address])]
+
+    for name, formula in expect.definitions().items():  # each names earlier ones only
+        behind[f"@{name}"] = cells(formula)
     units: dict[str, float] = {}
     for check in expect.checks.values():
-        for address in _addresses(expect, check):
+        for address in [address for _, formula in check.formulas() for address in cells(formula)]:
             units.setdefault(address, check.within or _last_digit(find(address)))
     return units
 
 
-def _addresses(expect: LiteralExpect, check: LiteralCheck) -> dict[str, None]:
-    """The cells behind a check, those of its definitions included."""
-    made = expect.definitions()
-    left = [a for _, formula in check.formulas() for a in formula.addresses]
-    cells: dict[str, None] = {}
-    seen: set[str] = set()
-    while left:
-        address = left.pop(0)
-        if not address.startswith("@") or address[1:] not in made:
-            cells[address] = None
-        elif address not in seen:
-            left += made[address[1:]].addresses
-        seen.add(address)
-    return cells
-
-
 def _last_digit(cell: Cell) -> float:
     """A unit of the last digit that is printed, or shown where nothing says how many were."""
-    if cell.decimals is not None:
-        return float(10.0**-cell.decimals)
-    mantissa, _, exponent = f"{cell.value!r}".removesuffix(".0").partition("e")
-    return float(10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2])))
+    decimals = shown_decimals(cell.value) if cell.decimals is None else cell.decimals
+    return float(10.0**-decimals)
 
 
 def _moved_far(claim: Claim, expect: LiteralExpect, find: Find) -> Iterator[Trial]:
