@@ -79,7 +79,7 @@ def test_an_arm_the_claim_needs_now_but_never_ran_is_not_run(verified: Lab):
     verified.say(claim(ID, "ordering", expect))
     judged = only(verified)
     assert outcome(judged) is Outcome.NOT_RUN
-    assert "arm relative" in words.reason(judged.verdict)
+    assert "none was planned of relative" in words.reason(judged.verdict)
 
 
 def test_a_quantity_the_claim_needs_now_but_never_counted_is_not_run(lab: Lab):

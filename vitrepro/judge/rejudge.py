@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from vitrepro.changes import cell_changes, claim_changes, differences, sentence
 from vitrepro.claims import Registry, arm_names, arms_of, recipes
-from vitrepro.judge.finding import INCONCLUSIVE, Outcome, note
+from vitrepro.judge.finding import INCONCLUSIVE, note
 from vitrepro.judge.looks import Log
 from vitrepro.judge.printed import judge_literal
 from vitrepro.judge.verdict import Verdict, infeasible
 from vitrepro.literal import evaluate
 from vitrepro.recipe import Recipe
-from vitrepro.record import ENGINE, AnalyticResult, Measured, Record
-from vitrepro.spec import AnalyticArm, AnalyticExperiment, Claim, ExactExpect, LiteralExpect, Scale, TrainExperiment
+from vitrepro.record import ENGINE, Measured, Record
+from vitrepro.spec import AnalyticArm, AnalyticExperiment, Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import RunRef, Store, VerdictEntry, portable
 
 
@@ -86,62 +86,34 @@ def _rejudge(registry: Registry, read: Mapping[RunRef, Measured], entry: Verdict
         return Judged(entry, claim, None, None, measured, (gone,))
 
     changes = list(claim_changes(entry, claim, scale))
+    stands = False
     if isinstance(scale.expect, LiteralExpect):
         checked = evaluate(scale.expect, registry.cells(claim))
         found = judge_literal(claim, checked)
         changes += cell_changes(entry, {address: cell for c in checked for address, cell in c.cells.items()})
-        return Judged(entry, claim, scale, found, measured, (*changes, *_outcome_change(entry, found)))
-    if scale.infeasible is not None or scale.experiment is None or scale.expect is None:
+    elif scale.infeasible is not None or scale.experiment is None or scale.expect is None:
         found = dataclasses.replace(infeasible(claim, scale.infeasible or ""), scale=entry.scale)
-        return Judged(entry, claim, scale, found, measured, (*changes, *_outcome_change(entry, found)))
-
-    experiment = registry.experiment(scale.experiment)
-    registered = len(experiment.seeds) if isinstance(experiment, TrainExperiment) else 1
-    if registered != entry.registered_seeds:
-        changes.append(f"registered seeds changed from {entry.registered_seeds} to {registered}")
-    wanted = dict.fromkeys(arm for _, arm in arms_of(scale.expect))
-    used = tuple(m for m in measured if m.arm in wanted)
-    missing = next(_unmeasured(scale, used), None)
-    if missing is not None:
-        run_ids = tuple(m.run_id for m in used)
-        found = Verdict(
-            claim.id, Outcome.NOT_RUN, entry.scale, scale.fidelity, note("told", text=missing), run_ids=run_ids,
-            ours=claim.ours,
-        )  # fmt: skip
     else:
+        experiment = registry.experiment(scale.experiment)
+        registered = len(experiment.seeds) if isinstance(experiment, TrainExperiment) else 1
+        if registered != entry.registered_seeds:
+            changes.append(f"registered seeds changed from {entry.registered_seeds} to {registered}")
+        wanted = {arm for _, arm in arms_of(scale.expect)}
+        used = tuple(m for m in measured if m.arm in wanted)
         # the larger number of seeds: one lowered after the runs must not hide that some were left out
         found, _ = log.judge(
             claim, entry.scale, used, registered_seeds=max(registered, entry.registered_seeds),
             deviations=entry.deviations, entry=entry, at=entry.judged_at,
             failed_if=experiment.failed_if if isinstance(experiment, TrainExperiment) else None,
         )  # fmt: skip
-    stale = list(_recipe_changes(experiment, entry, used))
-    stands = missing is None and not stale
-    if stale:
-        found = _of_an_earlier_recipe(found)
-    else:
-        stale = list(_identity_changes(used))
-    return Judged(entry, claim, scale, found, measured, (*changes, *stale, *_outcome_change(entry, found)), stands)
-
-
-def _unmeasured(scale: Scale, used: Sequence[Measured]) -> Iterator[str]:
-    """What the claim asks for now and the stored runs never measured."""
-    assert scale.expect is not None
-    planned = {m.arm for m in used}
-    for _, arm in arms_of(scale.expect):
-        if arm not in planned:
-            yield f"the claim now needs arm {arm}, of which no run was planned; verify it again"
-    counts = isinstance(scale.expect, ExactExpect)
-    results = {m.arm: m.record.result for m in used if m.record}
-    for arm, result in results.items():
-        if isinstance(result, AnalyticResult) != counts:
-            kind = "counted" if counts else "trained"
-            yield f"the claim now needs arm {arm} {kind}, which the stored runs are not; verify it again"
-    if isinstance(scale.expect, ExactExpect):
-        for check in scale.expect.cells.values():
-            result_or_none = results.get(check.arm)
-            if isinstance(result_or_none, AnalyticResult) and check.quantity not in result_or_none.quantities:
-                yield f"the claim now needs {check.quantity} of arm {check.arm}, not counted yet; verify it again"
+        stale = list(_recipe_changes(experiment, entry, used))
+        stands = not stale
+        found = _of_an_earlier_recipe(found) if stale else found
+        changes += stale or _identity_changes(used)
+    if entry.outcome != found.outcome.value:
+        was = f"the outcome was {entry.outcome} when last judged, {entry.judged_at}"
+        changes.append(f"{was}, and is {found.outcome.value} now")
+    return Judged(entry, claim, scale, found, measured, tuple(changes), stands)
 
 
 def _of_an_earlier_recipe(found: Verdict) -> Verdict:
@@ -165,7 +137,7 @@ def _recipe_changes(
     today: Mapping[str, Recipe | AnalyticArm]
     today = experiment.arms if isinstance(experiment, AnalyticExperiment) else recipes(experiment)
     by_change: dict[str, dict[str, None]] = defaultdict(dict)
-    for arm, records in _by_recipe(used):
+    for (arm, _), records in _by_recipe(used).items():
         for change in _config_changes(today.get(arm), records[0], entry):
             by_change[change][arm] = None
     everywhere = len(arm_names(experiment))
@@ -174,19 +146,13 @@ def _recipe_changes(
         yield f"experiment {experiment.id}, {which}: {change}"
 
 
-def _by_recipe(used: Iterable[Measured]) -> Iterator[tuple[str, list[Record]]]:
+def _by_recipe(used: Iterable[Measured]) -> dict[tuple[str, str], list[Record]]:
     """The records of each arm, those of one recipe together: seeds differ in nothing else."""
-    groups: dict[str, list[list[Record]]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for m in used:
         if m.record is not None:
-            same = next((g for g in groups[m.arm] if g[0].config == m.record.config), None)
-            if same is None:
-                groups[m.arm].append([m.record])
-            else:
-                same.append(m.record)
-    for arm, recipes_ in groups.items():
-        for records in recipes_:
-            yield arm, records
+            groups[m.arm, m.record.config_hash].append(m.record)
+    return groups
 
 
 def _config_changes(today: Recipe | AnalyticArm | None, record: Record, entry: VerdictEntry) -> Iterator[str]:
@@ -214,14 +180,9 @@ def _config_changes(today: Recipe | AnalyticArm | None, record: Record, entry: V
 def _identity_changes(used: Iterable[Measured]) -> Iterator[str]:
     """Runs that this version of vitrepro would store under other ids, though their recipes are the same."""
     other = 0
-    for _, records in _by_recipe(used):
-        config = (Recipe if records[0].type == "train" else AnalyticArm).model_validate(records[0].config)
-        as_now = config.model_dump(mode="json") == records[0].config
-        other += sum(not as_now or r.engine != ENGINE for r in records)  # the store holds ids against records
+    for first, *rest in _by_recipe(used).values():
+        config = (Recipe if first.type == "train" else AnalyticArm).model_validate(first.config)
+        as_now = config.model_dump(mode="json") == first.config
+        other += sum(not as_now or r.engine != ENGINE for r in (first, *rest))  # the store holds ids against records
     if other:
         yield f"{other} of the runs are by another version of vitrepro; `vitrepro verify` would make them anew"
-
-
-def _outcome_change(entry: VerdictEntry, found: Verdict) -> Iterator[str]:
-    if entry.outcome != found.outcome.value:
-        yield f"the outcome was {entry.outcome} when last judged, {entry.judged_at}, and is {found.outcome.value} now"

@@ -7,7 +7,7 @@ deviates. Rules and their reasons: docs/verdicts.md.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,9 +31,9 @@ from vitrepro.judge.finding import (
 )
 from vitrepro.judge.rules import conditions, findings
 from vitrepro.judge.spread import FEWEST
-from vitrepro.metrics import FAILED_RUNS
+from vitrepro.metrics import FAILED_RUNS, TOP1
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
-from vitrepro.spec import Claim, Conditional, Edge, EquivalenceExpect, Expect
+from vitrepro.spec import Claim, Conditional, Edge, EquivalenceExpect, ExactExpect, Expect
 
 
 @dataclass(frozen=True)
@@ -175,12 +175,9 @@ def judge(
         return undecided(Outcome.ERROR, broken)
 
     arms = by_arm(measured, paired, failed_if)
-    lacking = [
-        (metric, arm) for arm, metric in _measures(entry.expect)
-        if metric != FAILED_RUNS and len(arms[arm].values(metric)) < arms[arm].runs
-    ]  # fmt: skip
+    lacking = tuple(_lacking(entry.expect, arms))
     if lacking:
-        return undecided(Outcome.NOT_RUN, note("not_measured", lacking=tuple(lacking)))
+        return undecided(Outcome.NOT_RUN, note("not_measured", lacking=lacking))
     trained = [m.record.result for m in measured if m.record and isinstance(m.record.result, TrainResult)]
     caps: list[Note] = []
     if trained:
@@ -282,8 +279,15 @@ def together(found: Sequence[Finding]) -> tuple[Outcome, Note]:
     return INCONCLUSIVE, note("many_tries", alone=len(alone), of=len(found), would=would, p=p, first=tightest(alone))
 
 
-def _measures(expect: Expect) -> tuple[tuple[str, str], ...]:
-    return expect.measures if isinstance(expect, Conditional) else ()
+def _lacking(expect: Expect, arms: Mapping[str, Arm]) -> Iterator[tuple[str, str]]:
+    """What is looked at and the runs of an arm did not measure, and the arm."""
+    if isinstance(expect, ExactExpect):
+        yield from ((c.quantity, c.arm) for c in expect.cells.values() if c.quantity not in arms[c.arm].quantities)
+        return
+    yield from ((TOP1, arm) for _, arm in arms_of(expect) if not arms[arm].accuracies)
+    for arm, metric in expect.measures if isinstance(expect, Conditional) else ():
+        if metric != FAILED_RUNS and len(arms[arm].values(metric)) < arms[arm].runs:
+            yield metric, arm
 
 
 def by_arm(measured: Sequence[Measured], paired: bool = False, failed_if: Edge | None = None) -> dict[str, Arm]:
