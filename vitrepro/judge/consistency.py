@@ -3,78 +3,85 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from vitrepro.catalog import DATASETS
 from vitrepro.judge.finding import Note, note
-from vitrepro.record import AnalyticResult, Measured, TrainResult
+from vitrepro.record import Measured, TrainResult
 
 
 def inconsistencies(measured: Sequence[Measured], paired: bool) -> Iterator[Note]:
-    """Why the stored runs cannot be held against each other, if so.
+    """Why the stored runs cannot be held against each other, if so; the first reason counts.
 
     Args:
         paired: arms have the same seeds, and from one seed may end alike; see `computed_alike`.
     """
-    images: set[tuple[str, str, bytes, bytes]] = set()
-    data: set[str] = set()
-    ends: dict[tuple[str, bytes], Measured] = {}
-    seen: dict[str, Measured] = {}
     seeds: dict[str, list[int]] = defaultdict(list)
     for m in measured:
         seeds[m.arm].append(m.seed)
     if paired and any(len(set(s)) < len(s) or set(s) != set(seeds[measured[0].arm]) for s in seeds.values()):
         yield note("other_seeds", seeds=tuple((arm, tuple(sorted(s))) for arm, s in seeds.items()))
-        return
-
-    def one_run(earlier: Measured | None, m: Measured) -> bool:
-        return earlier is not None and not (paired and earlier.seed == m.seed)
-
+    for _, again in _twins(measured, paired, [m.run_id for m in measured]):
+        yield note("named_twice", run=name(again))
+    data, images = set(), set()
     for m in measured:
-        assert m.record is not None
-        result = m.record.result
-        if one_run(seen.get(m.run_id), m):
-            yield note("named_twice", run=name(m))
-            return
-        seen[m.run_id] = m
-        if isinstance(result, AnalyticResult):
-            continue
-        fault = _fault(m, result)
-        if fault:
-            yield fault
-            return
-        assert m.predictions is not None
-        p = m.predictions.by_id()
-        data.add(result.data_sha256)
-        images.add((result.test_sha256, result.ids_sha256, p.ids.tobytes(), p.labels.tobytes()))
-        end = result.weights_sha256, p.predicted.tobytes()
-        twin = ends.get(end)
-        ends[end] = m
-        if twin is not None and one_run(twin, m):
-            yield note("one_run", first=name(twin), second=name(m))
-            return
+        result = _trained(m)
+        if result is not None:
+            yield from _faults(m, result)
+            data.add(result.data_sha256)
+            images.add((result.test_sha256, result.ids_sha256, *_answers(m)[:2]))
+    for first, second in _twins(measured, paired, [_end(m) for m in measured]):
+        yield note("one_run", first=name(first), second=name(second))
     if len(data) > 1:
         yield note("other_data")
     if len(images) > 1:
         yield note("other_images")
 
 
-def _fault(m: Measured, result: TrainResult) -> Note | None:
-    """What of one run's predictions does not fit its record, if anything."""
-    if m.predictions is None:
-        return note("no_predictions", run=name(m))
-    assert m.record is not None
-    if len(m.predictions.ids) != result.n or not m.predictions.distinct:
-        return note("incomplete", run=name(m), stored=len(np.unique(m.predictions.ids)), n=result.n)
+def _twins(measured: Sequence[Measured], paired: bool, keys: Iterable[Hashable]) -> Iterator[tuple[Measured, Measured]]:
+    """Runs that are one, for their key is; arms that are paired may share those of a seed."""
+    seen: dict[Hashable, Measured] = {}
+    for m, key in zip(measured, keys, strict=True):
+        if key in seen and not (paired and seen[key].seed == m.seed):
+            yield seen[key], m
+        seen[key] = m
+
+
+def _trained(m: Measured) -> TrainResult | None:
+    return m.record.result if m.record and isinstance(m.record.result, TrainResult) else None
+
+
+def _answers(m: Measured) -> tuple[bytes, bytes, bytes]:
+    """Images, their labels and what was said of them."""
+    assert m.predictions is not None
     p = m.predictions.by_id()
+    return p.ids.tobytes(), p.labels.tobytes(), p.predicted.tobytes()
+
+
+def _end(m: Measured) -> Hashable:
+    """Weights and answers of a trained run; what was counted is like no other."""
+    result = _trained(m)
+    return object() if result is None else (result.weights_sha256, _answers(m))
+
+
+def _faults(m: Measured, result: TrainResult) -> Iterator[Note]:
+    """What of one run's predictions does not fit its record."""
+    if m.predictions is None:
+        yield note("no_predictions", run=name(m))
+        return
+    assert m.record is not None
+    p = m.predictions.by_id()
+    if len(p.ids) != result.n or not p.distinct:
+        yield note("incomplete", run=name(m), stored=len(np.unique(p.ids)), n=result.n)
     highest = max(int(p.labels.max(initial=0)), int(p.predicted.max(initial=0)))
     expected = _classes(m.record.config.get("data"))
     if highest >= result.num_classes or expected not in (None, result.num_classes):
-        return note("other_classes", run=name(m), stated=result.num_classes, highest=highest, expected=expected)
+        yield note("other_classes", run=name(m), stated=result.num_classes, highest=highest, expected=expected)
     right = int(p.correct.sum())
-    return None if right == result.correct else note("other_count", run=name(m), stated=result.correct, right=right)
+    if right != result.correct:
+        yield note("other_count", run=name(m), stated=result.correct, right=right)
 
 
 def name(m: Measured) -> str:
@@ -89,25 +96,15 @@ def computed_alike(measured: Sequence[Measured]) -> Note | None:
     """
     for i, a in enumerate(measured):
         for b in measured[:i]:
-            if a.seed == b.seed and (_ended_alike(a, b) or _computing(a) == _computing(b)):
+            if a.seed == b.seed and (_end(a) == _end(b) or _computing(a) == _computing(b)):
                 return note("computed_alike", first=b.arm, second=a.arm)
     return None
 
 
-def _ended_alike(a: Measured, b: Measured) -> bool:
-    first, second = (m.record.result if m.record else None for m in (a, b))
-    if not isinstance(first, TrainResult) or not isinstance(second, TrainResult):
-        return False
-    assert a.predictions is not None
-    assert b.predictions is not None
-    same = np.array_equal(a.predictions.by_id().predicted, b.predictions.by_id().predicted)
-    return first.weights_sha256 == second.weights_sha256 and same
-
-
 def _computing(m: Measured) -> object:
     """How a run was computed, as its record tells; what tells nothing is like no other."""
-    result = m.record.result if m.record else None
-    if not isinstance(result, TrainResult) or not result.choices:
+    result = _trained(m)
+    if result is None or not result.choices:
         return object()
     assert m.record is not None
     shared = result.processes > 1 and m.record.config.get("train", {}).get("batch_norm")  # else it changes nothing
