@@ -6,7 +6,6 @@ given becomes an `Arm`, and `verdict.weigh` decides as it does for stored runs.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from vitrepro.claims import Registry, arms_of, recipes
 from vitrepro.errors import UsageError, did_you_mean
 from vitrepro.judge.arm import Arm
 from vitrepro.judge.finding import Note, note
-from vitrepro.judge.given import Answers, Given, check_same_images, read, refuse, spread
+from vitrepro.judge.given import Answers, Given, check_same_images, one_run, read, refuse, spread
 from vitrepro.judge.spread import Regime
 from vitrepro.judge.verdict import Verdict, weigh
 from vitrepro.metrics import TOP1
@@ -325,13 +324,8 @@ def _arms(
     if isinstance(expect, EquivalenceExpect) and expect.paired_by_seed:
         expect = expect.model_copy(update={"paired_by_seed": False})
         notes.append(note("no_seed_pairs"))
-    twins = (
-        note("same_answers", first=str(a.path), second=str(b.path))
-        for one, other in itertools.combinations(made.values(), 2)
-        for a, b in itertools.product(one.answers, other.answers)
-        if a.same_as(b)
-    )
-    return Result(_weigh(claim, expect, made, scale, asked, list(itertools.islice(twins, 1)), notes))
+    twins = [note("same_answers", first=str(a.path), second=str(b.path)) for a, b in one_run(answers)]
+    return Result(_weigh(claim, expect, made, scale, asked, twins[:1], notes))
 
 
 def _weigh(

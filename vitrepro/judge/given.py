@@ -6,7 +6,7 @@ import csv
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -187,18 +187,11 @@ def spread(mean: float, sd: float, runs: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one training run said of every test image, ascending by id; predicted and labels may be unknown."""
+    """On which test images one training run was right, ascending by id; labels may be unknown."""
 
     path: Path
     correct: Bools
-    predicted: Ints | None = None
     labels: Ints | None = None
-
-    def same_as(self, other: Answers) -> bool:
-        """Whether the two say the same of every image, as far as they tell."""
-        if self.predicted is None or other.predicted is None:
-            return np.array_equal(self.correct, other.correct)
-        return np.array_equal(self.predicted, other.predicted)
 
 
 def read(name: str, files: Sequence[Path], n: int | None, num_classes: int | None) -> list[Answers]:
@@ -211,11 +204,16 @@ def read(name: str, files: Sequence[Path], n: int | None, num_classes: int | Non
         UsageError: a file that cannot be read, predictions that are not of every image once, or one run twice.
     """
     found = [_answers(path, name, n, num_classes) for path in files]
-    for a, b in itertools.combinations(found, 2):
+    for a, b in one_run(found):
         why = f"right on exactly the images of {a.path}; one run given twice is no second seed of {name}"
-        refuse((np.array_equal(a.correct, b.correct), f"{b.path}: {why}"))
+        raise UsageError(f"{b.path}: {why}")
     check_same_images(found)
     return found
+
+
+def one_run(answers: Sequence[Answers]) -> Iterator[tuple[Answers, Answers]]:
+    """Files that are of one run, for they are right on the same images."""
+    return ((a, b) for a, b in itertools.combinations(answers, 2) if np.array_equal(a.correct, b.correct))
 
 
 def check_same_images(answers: Sequence[Answers]) -> None:
@@ -259,7 +257,7 @@ def _answers(path: Path, name: str, n: int | None, num_classes: int | None) -> A
             f"{path}: labels of {classes} classes, {name} has {num_classes}: these are other images",
         ),
     )
-    return Answers(path, (predicted == labels)[order], predicted[order], labels[order])
+    return Answers(path, (predicted == labels)[order], labels[order])
 
 
 def _columns(path: Path) -> dict[str, Ints]:
