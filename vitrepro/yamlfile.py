@@ -68,11 +68,20 @@ def read(path: Path, shown: str | None = None) -> Document:
             large, too deep), with its line.
     """
     name = shown or str(path)
+    return parse(read_text(path, name), name)
+
+
+def read_text(path: Path, name: str, what: str = "claim file") -> str:
+    """The text of a file that people write, UTF-8 with or without a byte-order mark.
+
+    Raises:
+        ClaimFileError: not readable, too large, or not UTF-8.
+    """
     try:
         content = read_bytes(path)
     except OSError as error:
         raise ClaimFileError([f"{name}: cannot be read: {error.strerror or error}"]) from None
-    return decode(content, name)
+    return _text(content, name, what)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -83,13 +92,16 @@ def read_bytes(path: Path) -> bytes:
 
 def decode(content: bytes, name: str) -> Document:
     """Parse a file's bytes; see `read` for what is refused."""
+    return parse(_text(content, name, "claim file"), name)
+
+
+def _text(content: bytes, name: str, what: str) -> str:
     if len(content) > MAX_BYTES:
-        raise ClaimFileError([f"{name}: a claim file has at most {MAX_BYTES:,} bytes, this one has more"])
+        raise ClaimFileError([f"{name}: a {what} has at most {MAX_BYTES:,} bytes, this one has more"])
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ClaimFileError([f"{name}: not UTF-8 text (byte {error.start})"]) from None
-    return parse(text, name)
 
 
 def parse(text: str, path: str = "<text>") -> Document:

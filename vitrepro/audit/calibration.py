@@ -333,12 +333,11 @@ class Pairs(NamedTuple):
 def one_against_another(path: Path = FILE) -> Iterator[Pairs]:
     """One stored seed against another of its arm, by a spread fitted without the arm's experiment."""
     arms = json.loads(path.read_text("utf-8"))["arms"]
-
-    def fitted(left_out: str) -> Stored:
-        kept = [a for a in arms if not a["at_chance"] and a["experiment"] != left_out]
-        return fit([a["sd"] / a["bound"] for a in kept])
-
-    known = {name: fitted(name) for name in {a["experiment"] for a in arms}}
+    learned = [a for a in arms if not a["at_chance"]]
+    known = {
+        name: fit([a["sd"] / a["bound"] for a in learned if a["experiment"] != name])
+        for name in {a["experiment"] for a in arms}
+    }
     pairs = [(a, *p) for a in arms for p in itertools.permutations([100 * c / a["n"] for c in a["correct"]], 2)]
     healthy = np.array([not a["failed"] for a, *_ in pairs])
     made = [difference([x], a["n"], y, known=known[a["experiment"]]) for a, x, y in pairs]

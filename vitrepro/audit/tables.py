@@ -86,15 +86,7 @@ def read_table(path: Path) -> Table:
     """
     if (ending := path.suffix.lower()) not in DELIMITERS:
         raise ClaimFileError([f"{path}: a table is one of {' '.join(DELIMITERS)}, not {ending or 'without an ending'}"])
-    try:
-        content = yamlfile.read_bytes(path)
-        if len(content) > yamlfile.MAX_BYTES:
-            raise ClaimFileError([f"{path}: a table has at most {yamlfile.MAX_BYTES:,} bytes, this one has more"])
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ClaimFileError([f"{path}: not UTF-8 text (byte {error.start})"]) from None
-    except OSError as error:
-        raise ClaimFileError([f"{path}: cannot be read: {error.strerror or error}"]) from None
+    text = yamlfile.read_text(path, str(path), "table")
     delimiter = DELIMITERS[ending]
     given, problems = _separated(text, str(path), delimiter) if delimiter else _mapped(text, str(path))
     problems += [

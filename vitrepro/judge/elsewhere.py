@@ -96,8 +96,6 @@ def from_claim(
     refuse((source.id == target.id, f"{where}: a claim's own numbers say nothing of it"))
     theirs = _percentages(source, where)
     takes = [cell] if cell is not None else _takes(target, scale)
-    none = f"none of its cells ({', '.join(theirs.cells)}) is one of {target.id} ({', '.join(takes) or 'it has none'})"
-    refuse((not set(takes) & set(theirs.cells), f"{where}: {none}"))
     left = {} if cell is not None else {n: f"{target.id} has no {n}" for n in theirs.cells if n not in takes}
     left |= {name: why for name in takes if (why := _unlike(source, theirs, target, name))}
     refuse((not set(takes) - set(left), f"{where}: {'; '.join(f'{name}: {why}' for name, why in left.items())}"))
@@ -201,15 +199,15 @@ def _check(
     has = f"{claim.id} has no check of accuracies at scale {wanted} (it has {', '.join(entries) or 'none'})"
     refuse((wanted is not None and wanted not in entries, has))
     for scale in (wanted,) if wanted else CHECKS:
-        if scale in entries and (not cells or set(_checks(entries[scale], measures=False)) & set(cells)):
+        decided = {name for name, check in _checks(entries.get(scale)).items() if check.metric == TOP1}
+        if scale in entries and (not cells or decided & set(cells)):
             return scale, entries[scale]
     return None, None
 
 
-def _checks(entry: Scale | None, *, measures: bool) -> dict[str, ValueCheck]:
-    """How a scale checks reported cells: those of measures, or those of final accuracies."""
-    cells = entry.expect.cells if entry is not None and isinstance(entry.expect, ValueExpect) else {}
-    return {name: check for name, check in cells.items() if (check.metric != TOP1) == measures}
+def _checks(entry: Scale | None) -> dict[str, ValueCheck]:
+    """How a scale checks reported cells."""
+    return entry.expect.cells if entry is not None and isinstance(entry.expect, ValueExpect) else {}
 
 
 def _value(registry: Registry, claim: Claim, only: str | None, given: Mapping[str, Given], asked: Asked) -> Result:
@@ -218,24 +216,16 @@ def _value(registry: Registry, claim: Claim, only: str | None, given: Mapping[st
     cells = reported.cells
     named = _named(given, [only] if only else list(cells), claim.id, "cell")
     scale, entry = _check(claim, asked.scale, named)
-    known, stated = _recipes(registry, entry), _checks(entry, measures=False)
-    measures = {n: c.metric for e in claim.scales.entries().values() for n, c in _checks(e, measures=True).items()}
-    left = {n: f"it is {m} of training runs, which accuracies do not tell" for n, m in measures.items() if n in named}
-    values = {name: cells[name].value for name in named if not 0 <= cells[name].value <= 100}
-    left |= {n: f"the {v:g} that {claim.id} reports is no accuracy in percent" for n, v in values.items()}
-    margins = {name: _margin(claim.id, reported, name, asked, stated.get(name)) for name in named if name not in left}
-    none = "registers no margin for {}; --margin gives one, which decides nothing"
-    left |= {n: f"{claim.id} {none.format(n)}" for n, margin in margins.items() if margin is None}
+    known = _recipes(registry, entry)
+    found = {name: _margin(claim, entry, reported, name, asked) for name in named}
+    left = {name: why for name, why in found.items() if isinstance(why, str)}
     refuse((len(left) == len(named), "; ".join(left.values())))
-    checks = {name: margin[0] for name, margin in margins.items() if margin}
-    origins = {name: margin[1] for name, margin in margins.items() if margin}
-    made: dict[str, Made] = {}
-    for name, check in checks.items():
-        numbers, recipe = named[name], known.get(stated[name].arm) if name in stated else None
-        one = f"{name}: the same weights evaluated again give one number, not those of several runs"
-        where = "" if asked.same_weights else f"; {claim.id} evaluates a released model there"
-        refuse((check.same_weights and (numbers.values > 1 or numbers.runs not in (None, 1)), one + where))
-        made[name] = _arm(name, numbers, cells[name].n, recipe, claim, asked, evaluated=check.same_weights)
+    checks = {name: margin[0] for name, margin in found.items() if not isinstance(margin, str)}
+    origins = {name: margin[1] for name, margin in found.items() if not isinstance(margin, str)}
+    made = {
+        name: _arm(name, named[name], cells[name].n, known.get(name), claim, asked, evaluated=check.same_weights)
+        for name, check in checks.items()
+    }
     same = tuple(name for name, check in checks.items() if check.same_weights)
     apart = tuple(name for name, origin in origins.items() if origin == "claim" and "scale" in origins.values())
     notes = [
@@ -252,35 +242,44 @@ def _value(registry: Registry, claim: Claim, only: str | None, given: Mapping[st
 
 
 def _margin(
-    claim_id: str, reported: Reported, cell: str, asked: Asked, stated: ValueCheck | None
-) -> tuple[ValueCheck, Origin] | None:
-    """How a cell is judged, and where its margin comes from; None without a margin.
+    claim: Claim, entry: Scale | None, reported: Reported, cell: str, asked: Asked
+) -> tuple[ValueCheck, Origin] | str:
+    """How a cell is judged, and where its margin comes from; or why it is not judged.
 
     Raises:
         UsageError: a margin by hand that cannot be one, or beside a registered one; the same weights as a mean.
     """
-    evaluated, value = reported.is_evaluated(cell), reported.cells[cell]
+    value, evaluated = reported.cells[cell], reported.is_evaluated(cell)
+    every = [_checks(e).get(cell) for e in claim.scales.entries().values()]
+    measures = [check.metric for check in every if check and check.metric != TOP1]
+    if measures:
+        return f"it is {measures[-1]} of training runs, which accuracies do not tell"
+    if not 0 <= value.value <= 100:
+        return f"the {value.value:g} that {claim.id} reports is no accuracy in percent"
     same = asked.same_weights or evaluated
-    margin = reported.margin(cell) if evaluated == same else None
-    found: tuple[ValueCheck, Origin] | None = None
-    if stated is not None and stated.same_weights == same:
-        found = stated.model_copy(update={"arm": cell}), "scale"
-    elif margin is not None:
-        found = ValueCheck(arm=cell, margin=margin, same_weights=same), "claim"
-    elif same:
-        found = ValueCheck(arm=cell, margin=REEVALUATION, same_weights=True), "default"
-    by_hand = asked.margin
     mean = same and (value.sd is not None or (value.runs or 1) > 1)
     refuse((mean, f"{cell} is reported as a mean of several runs, which no one set of weights has"))
-    if by_hand is None:
-        return found
-    who = "the same weights have" if found and found[1] == "default" else f"{claim_id} registers"
-    registered = f"{who} {found[0].margin:g} points for {cell}; leave it out" if found else ""
-    refuse(
-        (not 0 < by_hand < 50, f"--margin {by_hand:g}: a margin in points is above 0 and below 50"),  # nor is NaN
-        (found, f"--margin {by_hand:g}: {registered}"),
-    )
-    return ValueCheck(arm=cell, margin=by_hand), "hand"
+    found = _registered(_checks(entry).get(cell), reported, cell, same)
+    if asked.margin is None:
+        return found or f"{claim.id} registers no margin for {cell}; --margin gives one, which decides nothing"
+    by_hand = f"--margin {asked.margin:g}"
+    refuse((not 0 < asked.margin < 50, f"{by_hand}: a margin in points is above 0 and below 50"))  # nor is NaN
+    if found:
+        who = "the same weights have" if found[1] == "default" else f"{claim.id} registers"
+        raise UsageError(f"{by_hand}: {who} {found[0].margin:g} points for {cell}; leave it out")
+    return ValueCheck(arm=cell, margin=asked.margin), "hand"
+
+
+def _registered(
+    stated: ValueCheck | None, reported: Reported, cell: str, same: bool
+) -> tuple[ValueCheck, Origin] | None:
+    """The margin of a scale, else of the claim, else the one for the same weights, where they are the same."""
+    margin = reported.margin(cell)
+    if stated is not None and stated.same_weights == same:
+        return stated.model_copy(update={"arm": cell}), "scale"
+    if margin is not None and reported.is_evaluated(cell) == same:
+        return ValueCheck(arm=cell, margin=margin, same_weights=same), "claim"
+    return (ValueCheck(arm=cell, margin=REEVALUATION, same_weights=True), "default") if same else None
 
 
 def _arms(
@@ -374,8 +373,10 @@ def _named(given: Mapping[str, Given], known: Sequence[str], claim_id: str, what
 
 
 def _recipes(registry: Registry, entry: Scale | None) -> Mapping[str, Recipe]:
+    """By name of an arm, and of a cell that the scale checks."""
     experiment = registry.experiment(entry.experiment) if entry is not None and entry.experiment else None
-    return recipes(experiment) if isinstance(experiment, TrainExperiment) else {}
+    known = recipes(experiment) if isinstance(experiment, TrainExperiment) else {}
+    return known | {cell: known[check.arm] for cell, check in _checks(entry).items() if check.arm in known}
 
 
 def _arm(
@@ -405,7 +406,10 @@ def _arm(
     told = ", ".join(f"{n:,} by {who}" for who, n in sizes.items())
     n = next(iter(sizes.values()), 0)
     most = max(given.counts, default=0)
+    one = f"{name}: the same weights evaluated again give one number, not those of several runs"
+    where = "" if asked.same_weights else f"; {claim.id} evaluates a released model there"
     refuse(
+        (evaluated and (given.values > 1 or given.runs not in (None, 1)), one + where),
         (len(set(sizes.values())) > 1, f"{name}: test images: {told}; other images cannot be held against it"),
         (not n and not given.files, f"{name}: of how many test images? Give --n"),
         (not given.files and most > n, f"--correct {most:,}: more than the {n:,} test images of {name}"),
