@@ -96,6 +96,8 @@ def from_claim(
     refuse((source.id == target.id, f"{where}: a claim's own numbers say nothing of it"))
     theirs = _percentages(source, where)
     takes = [cell] if cell is not None else _takes(target, scale)
+    none = f"none of its cells ({', '.join(theirs.cells)}) is one of {target.id} ({', '.join(takes) or 'it has none'})"
+    refuse((not set(takes) & set(theirs.cells), f"{where}: {none}"))
     left = {} if cell is not None else {n: f"{target.id} has no {n}" for n in theirs.cells if n not in takes}
     left |= {name: why for name in takes if (why := _unlike(source, theirs, target, name))}
     refuse((not set(takes) - set(left), f"{where}: {'; '.join(f'{name}: {why}' for name, why in left.items())}"))
