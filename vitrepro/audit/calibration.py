@@ -65,11 +65,15 @@ def described(right: Bools) -> dict[str, float]:
 
     x, n = 100 * right.mean(1), right.shape[1]
     bound = float(stats.binomial_sd(x.mean(), n))
-    luck = 100 * math.sqrt(float(right.var(0, ddof=1).mean()) / n) / bound
-    ends = {"least": (x.min() - x.mean()) / bound, "most": (x.max() - x.mean()) / bound}
     return {
-        "mean": x.mean(), "bound": bound, "spread": x.std(ddof=1) / bound, **ends, "skewness": skew(x), "luck": luck,
-    }  # fmt: skip
+        "mean": x.mean(),
+        "bound": bound,
+        "spread": x.std(ddof=1) / bound,
+        "least": (x.min() - x.mean()) / bound,
+        "most": (x.max() - x.mean()) / bound,
+        "skewness": skew(x),
+        "luck": 100 * math.sqrt(float(right.var(0, ddof=1).mean()) / n) / bound,
+    }
 
 
 @dataclass(frozen=True)
@@ -105,16 +109,16 @@ class Study:
     def _value(self, rng: np.random.Generator, trials: int) -> tuple[Any, Any, Any, Bools]:
         """Estimates of a difference whose truth is zero, and whether an arm is stopped by a failed run."""
         (world,), (k,), runs = self.worlds, self.seeds, RUNS[self.kind]
-        sd: Any = None
-        if isinstance(world, Measured):
-            n, x = world.right.shape[1], 100 * world.right.mean(1)
-            order = _orders(rng, trials)
-            ours, theirs = x[order[:, :k]], x[order[:, k : k + runs]] if runs <= 3 else np.full((trials, 1), x.mean())
-            sd = 1e-3 if runs > 3 else None  # of a hundred runs that have just this mean
-        else:
+        if isinstance(world, World):
             n = IMAGES
             ours, theirs = (world.accuracies(rng, trials, m, MEAN, n) for m in (k, runs))
-        sd = sd or (theirs.std(-1, ddof=1) if runs > 1 else None)
+        else:
+            n, x = world.right.shape[1], 100 * world.right.mean(1)
+            order = _orders(rng, trials)
+            ours, theirs = x[order[:, :k]], x[order[:, k : k + runs]]
+        sd: Any = theirs.std(-1, ddof=1) if runs > 1 else None
+        if isinstance(world, Measured) and runs > 3:  # a hundred runs that have just the mean of the forty
+            theirs, sd = np.full((trials, 1), x.mean()), 1e-3
         known = OLD if self.kind == "no counts" else None  # nothing tells how little it may vary
         made = difference(ours, n, theirs.mean(-1), sd, runs, regime=self.regime, known=known)
         return made.centre, made.se, made.freedom, _stopped([ours], n)
@@ -143,12 +147,10 @@ def _measured_arms(
     """Accuracies, and images on which runs are right together; an arm against itself has other seeds."""
     known = list({w.name: w for w in worlds}.values())
     n, both = known[0].right.shape[1], stats.right_together([w.right for w in known])
-    orders = [_orders(rng, trials) + 40 * i for i in range(len(known))]
-    places, taken = [], [0] * len(known)
-    for world, k in zip(worlds, seeds, strict=True):
-        i = known.index(world) if len(known) > 1 else 0
-        places.append(orders[i][:, taken[i] : taken[i] + k])
-        taken[i] += k
+    if len(known) == 1:
+        places = np.split(_orders(rng, trials)[:, : sum(seeds)], np.cumsum(seeds)[:-1], axis=1)
+    else:
+        places = [_orders(rng, trials)[:, :k] + 40 * i for i, k in enumerate(seeds)]
     at = np.concatenate(places, 1)
     return [100 * both[p, p] / n for p in places], both[at[:, :, None], at[:, None, :]], n
 
