@@ -20,7 +20,6 @@ from vitrepro.errors import ClaimFileError
 Table: TypeAlias = dict[str, dict[str, float]]
 Kind: TypeAlias = Literal["one digit", "digits swapped", "point moved", "rounded", "other"]
 Given: TypeAlias = tuple[str, str, str, Any]  # where it stands, row, column and what was found there
-Place: TypeAlias = tuple[str, str]  # row and column
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".yaml": None, ".yml": None, ".json": None}
 NOT_PRINTED = (None, "-", "–", "—")
@@ -207,14 +206,16 @@ def _words(name: str) -> list[str]:
 
 def _fitting(
     table: Mapping[str, Mapping[str, float]], cells: Mapping[str, float], source: set[str]
-) -> dict[Place, list[str]]:
+) -> dict[tuple[str, str], list[str]]:
     """Row and column -> the cell that they name; none if there is no such cell, or several that fit as well."""
     ends: dict[tuple[str, ...], list[tuple[int, str]]] = {}  # words at its two ends -> how many are between, cell
     for cell, words in ((cell, _words(cell)) for cell in cells):
         for i, j in itertools.combinations(range(1, len(words) + 1), 2):
             for key in itertools.permutations(("".join(words[:i]), "".join(words[j - 1 :]))):
                 ends.setdefault(key, []).append((j - 1 - i, cell))
-    found: dict[Place, list[str]] = {(row, column): [] for row, columns in table.items() for column in columns}
+    found: dict[tuple[str, str], list[str]] = {
+        (row, column): [] for row, columns in table.items() for column in columns
+    }
     for shortened, gap in itertools.product((False, True), repeat=2):
         taken = {fits[0] for fits in found.values() if len(fits) == 1}
         for row, column in [place for place, fits in found.items() if len(fits) != 1]:
@@ -229,7 +230,7 @@ def _fitting(
     return found
 
 
-def _unmatched(found: Mapping[Place, list[str]]) -> tuple[str, ...]:
+def _unmatched(found: Mapping[tuple[str, str], list[str]]) -> tuple[str, ...]:
     """One line for each row and column of which nothing is matched, and for each other cell that is not."""
     rows, columns = ({place[i] for place, fits in found.items() if len(fits) == 1} for i in (0, 1))
     missing = [(row, column, fits) for (row, column), fits in found.items() if len(fits) != 1]

@@ -315,8 +315,10 @@ def judge_command(
     )
     left: dict[str, str] = {}
     if origin is not None:
-        if given:
-            raise UsageError("--from brings its own numbers; leave out --accuracy, --correct and --predictions")
+        if given or seeds is not None:
+            raise UsageError(
+                "--from brings its own numbers; leave out --accuracy, --correct, --predictions and --seeds"
+            )
         given, left = elsewhere.from_claim(origin, claim, cell, asked.scale)
     result = elsewhere.judge(registry, claim, cell, given, asked)
     not_judged = {**result.not_judged, **left}

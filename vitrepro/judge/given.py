@@ -95,7 +95,6 @@ def gather(texts: Mapping[Kind, Sequence[str]], sds: Sequence[str], seeds: int |
             found[name] = Given(counts=tuple(_whole(where, p) for p in parts))
         else:
             found[name] = Given(files=tuple(map(Path, parts)))
-    refuse((seeds is not None and not found, "--seeds says of how many runs --accuracy is the mean; none is given"))
     deviations: dict[str, float] = {}
     for text in sds:
         name, value = _split(text)

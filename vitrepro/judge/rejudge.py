@@ -137,8 +137,8 @@ def _recipe_changes(
     today: Mapping[str, Recipe | AnalyticArm]
     today = experiment.arms if isinstance(experiment, AnalyticExperiment) else recipes(experiment)
     by_change: dict[str, dict[str, None]] = defaultdict(dict)
-    for (arm, _), records in _by_recipe(used).items():
-        for change in _config_changes(today.get(arm), records[0], entry):
+    for (arm, _), (first, *_) in _by_recipe(used).items():
+        for change in _config_changes(today.get(arm), first, entry):
             by_change[change][arm] = None
     everywhere = len(arm_names(experiment))
     for change, arms in by_change.items():
