@@ -29,7 +29,7 @@ class Look:
     """One judging of one claim at one scale.
 
     Attributes:
-        said: hash of what is expected and reported, the wording that decides.
+        said: hash of what is expected and reported, the wording that decides; not of keys that it does not use.
         recipes: hash of each arm's recipe, sorted.
         runs: hash of the runs and their answers; a run made anew that answers otherwise is another.
         precision: arithmetic of the runs.
@@ -90,14 +90,15 @@ def look_at(
     """The look that judging these runs is."""
     records = [m.record for m in measured if m.record]
     results = [r.result for r in records if isinstance(r.result, TrainResult)]
-    reported = claim.reported and claim.reported.model_dump(mode="json")
+    said = scale.model_dump(mode="json", include={"expect", "experiment"}, exclude_defaults=True)
+    reported = claim.reported and claim.reported.model_dump(mode="json", exclude_defaults=True)
     answers = sorted(f"{r.run_id} {r.predictions_sha256}" for r in records)
     return Look(
         at=at,
         claim_id=claim.id,
         scale=scale_name,
         claim_hash=claim.hash,
-        said=content_hash([scale.model_dump(mode="json", include={"expect", "experiment"}), reported]),
+        said=content_hash([scale.expect and scale.expect.kind, said, reported]),
         recipes=tuple(sorted({r.config_hash for r in records})),
         runs=hashlib.sha256("\n".join(answers).encode()).hexdigest()[:16],
         run_ids=hashlib.sha256("\n".join(sorted(m.run_id for m in measured)).encode()).hexdigest()[:16],
