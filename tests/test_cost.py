@@ -206,3 +206,10 @@ def test_images_evaluated_after_epochs_are_counted_and_timed() -> None:
     timings = Timings([record(along, dev_correct=1, dev_n=50, epochs=tuple(points), eval_seconds=4.0)], "here", 1)
     rates = 1350 / 2.0, 4 * 847 / 4.0
     assert timings.seconds(plain) == pytest.approx(START_SECONDS + 1350 / rates[0] + 847 / rates[1])
+
+
+def test_training_images_are_counted_where_their_accuracy_is_measured() -> None:
+    plain = run(dev_fraction=0.1, train_images=500)
+    assert isinstance(plain.config, Recipe)
+    measured = replace(plain, config=plain.config.model_copy(update={"measures": ("train_top1",)}))
+    assert images(measured) == (images(plain)[0], images(plain)[1] + 450)

@@ -75,10 +75,13 @@ def test_a_model_that_knows_nothing_loses_the_logarithm_of_the_classes_at_every_
     assert of_ignorance("train_loss_sum_epoch_2", recipe()) == 30 * math.log(10)  # 900 images, 30 a batch
     assert of_ignorance("dev_top1_epoch_2", recipe()) == of_ignorance("top1", recipe()) == 10
     assert of_ignorance("overconfidence", recipe()) is None
+    assert of_ignorance("train_top1", recipe()) == 10
+    assert not metrics.is_accuracy("train_top1")
 
 
 def test_limits_hold_whatever_the_model() -> None:
     assert limits("test_top1_epoch_3") == limits("confidence") == limits("selection_gain") == (0, 100)
+    assert limits("train_top1") == limits("clipped_share") == (0, 100)
     assert limits("train_loss_epoch_1") == (0, math.inf)
     assert limits("overconfidence") == (-100, 100)
     assert limits("position_distance_correlation") == (-math.inf, math.inf)

@@ -557,6 +557,12 @@ def test_a_measure_that_follows_from_the_epochs_is_not_listed(name: str) -> None
         Recipe.model_validate({**recipe().model_dump(), "measures": [name]})
 
 
+def test_the_share_of_clipped_steps_needs_a_norm_at_which_they_are() -> None:
+    with refused("clipped_share .* needs train.clip_norm"):
+        Recipe.model_validate({**recipe().model_dump(), "measures": ["clipped_share"]})
+    Recipe.model_validate({**recipe(train={"clip_norm": 1.0}).model_dump(), "measures": ["clipped_share"]})
+
+
 def test_measures_of_training_are_for_models_of_any_family() -> None:
     values = recipe(model=RESNET).model_dump()
     Recipe.model_validate({**values, "measures": ["confidence", "overconfidence", "gradient_norm_spread"]})

@@ -58,6 +58,7 @@ class Timings:
             trials = [p.n for p in result.lr_grid_dev if p.correct is not None]  # of those that did not diverge
             self._train[key] = (1 + len(trials)) * result.steps * result.effective_batch / result.train_seconds
             along = sum((point.dev_n or 0) + (point.test_n or 0) for point in result.epochs)
+            along += result.train_images if "train_top1" in result.measures else 0
             self._test[key] = (result.n + (result.dev_n or 0) + sum(trials) + along) / result.eval_seconds
 
     def at(self, threads: int) -> Timings:
@@ -86,8 +87,8 @@ def _model_key(recipe: Recipe) -> str:
 
 
 def images(run: Run) -> tuple[int, int]:
-    """Training images processed, repetitions and all rates of a grid counted, and images evaluated, test and dev, in
-    the end and after epochs."""
+    """Training images processed, repetitions and all rates of a grid counted, and images evaluated: test and dev, in
+    the end and after epochs, and training images where their accuracy is measured."""
     return recipe_images(run.config) if isinstance(run.config, Recipe) else (0, 0)
 
 
@@ -96,7 +97,8 @@ def recipe_images(recipe: Recipe) -> tuple[int, int]:
     looks = len(recipe.train.lr_grid or (None,))  # at the dev split, where there is one
     sizes = {"test": recipe.data.test_images or recipe.test_size, "dev": recipe.dev_images}
     along = len(recipe.epoch_ends) * sum(sizes[split] for split in recipe.train.evaluate_epochs)
-    evaluated = sizes["test"] + looks * sizes["dev"] + along
+    seen = recipe.train_size if "train_top1" in recipe.measures else 0
+    evaluated = sizes["test"] + looks * sizes["dev"] + along + seen
     return recipe.total_steps * recipe.train.batch_size, evaluated
 
 

@@ -23,9 +23,11 @@ class Course:
         chosen_on: the split by which an epoch's weights are kept, if they are.
         patience: epochs without a new best after which training is over; None for no end but the last step.
         norms_of: steps of which the gradient's norm is kept.
+        clip_norm: beyond which gradients are counted as clipped; None where they are not counted.
         points: of the epochs that are over.
         loss_sum: over the steps of the epoch under way.
         norms: of the whole gradient before it is clipped, on the device, one for each step.
+        clipped: steps with a finite gradient beyond `clip_norm`, on the device.
         best: the weights of the best epoch, in the machine's memory.
         seconds: spent on evaluating after epochs, over all attempts.
     """
@@ -34,22 +36,25 @@ class Course:
     chosen_on: EvaluatedSplit | None
     patience: int | None
     norms_of: int
+    clip_norm: float | None
     points: list[EpochPoint] = field(default_factory=list)
     loss_sum: float = 0.0
     norms: list[Tensor] = field(default_factory=list)
+    clipped: Tensor | int = 0
     best: dict[str, Tensor] | None = None
     seconds: float = 0.0
 
     @staticmethod
     def of(recipe: Recipe) -> Course:
         norms = NORM_STEPS if "gradient_norm_spread" in recipe.measures else 0
-        return Course(frozenset(recipe.epoch_ends), recipe.train.chosen_on, recipe.train.patience, norms)
+        clip_norm = recipe.train.clip_norm if "clipped_share" in recipe.measures else None
+        return Course(frozenset(recipe.epoch_ends), recipe.train.chosen_on, recipe.train.patience, norms, clip_norm)
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors, as a checkpoint can hold them."""
         points = [point.model_dump() for point in self.points]
         values = {"points": points, "loss_sum": self.loss_sum, "seconds": self.seconds}
-        return {**values, "norms": list(self.norms), "best": self.best}
+        return {**values, "norms": list(self.norms), "clipped": self.clipped, "best": self.best}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Go on from what `state` gave; from nothing where an earlier version wrote the checkpoint."""
@@ -58,6 +63,7 @@ class Course:
             return
         self.points = [EpochPoint(**point) for point in state["points"]]
         self.loss_sum, self.seconds, self.norms = state["loss_sum"], state["seconds"], list(state["norms"])
+        self.clipped = state.get("clipped", 0)
         self.best = _copied(state["best"]) if state["best"] is not None else None
 
     def add(self, losses: Iterable[float]) -> None:

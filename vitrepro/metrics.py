@@ -16,6 +16,7 @@ from vitrepro.errors import did_you_mean
 from vitrepro.recipe import MeasureName, Recipe, TrainingMeasure
 
 TOP1 = "top1"
+TRAIN_TOP1 = "train_top1"
 SELECTION_GAIN = "selection_gain"
 FAILED_RUNS = "failed_runs"  # share of an arm's runs, percent; no run has it alone
 OF_AN_EPOCH = ("train_loss", "train_loss_sum", "dev_top1", "test_top1")  # followed by _epoch_K
@@ -54,7 +55,10 @@ Measure: TypeAlias = Annotated[
 
 
 def is_accuracy(metric: str) -> bool:
-    """Whether more of it is better, in percent of images."""
+    """Whether more of it is better, in percent of images that no step saw.
+
+    `train_top1`, of images that steps saw, is a measure without counts: only its seeds tell how much it varies.
+    """
     kind, _ = of_epoch(metric) or (metric, 0)
     return kind in (TOP1, "dev_top1", "test_top1")
 
@@ -70,7 +74,7 @@ def counted_on(metric: str) -> Literal["dev", "test"] | None:
 def limits(metric: str) -> tuple[float, float]:
     """Between which numbers it lies whatever the model; infinite where there is no such number."""
     kind, _ = of_epoch(metric) or (metric, 0)
-    if is_accuracy(metric) or kind in ("confidence", SELECTION_GAIN, FAILED_RUNS):
+    if is_accuracy(metric) or kind in ("confidence", "clipped_share", TRAIN_TOP1, SELECTION_GAIN, FAILED_RUNS):
         return 0.0, 100.0
     if kind == "overconfidence":
         return -100.0, 100.0
@@ -81,7 +85,7 @@ def limits(metric: str) -> tuple[float, float]:
 
 def of_ignorance(metric: str, recipe: Recipe) -> float | None:
     """What a model that finds all classes equally likely has; None where nothing tells."""
-    if is_accuracy(metric):
+    if is_accuracy(metric) or metric == TRAIN_TOP1:
         return 100 / recipe.data.num_classes
     kind, epoch = of_epoch(metric) or (metric, 0)
     if kind not in ("train_loss", "train_loss_sum") or epoch > len(recipe.epoch_ends):

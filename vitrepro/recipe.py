@@ -42,7 +42,9 @@ MeasureName = Literal[
     "attention_wide_share_second_half",
     "attention_entropy_share",
 ]
-TrainingMeasure = Literal["confidence", "overconfidence", "gradient_norm_spread"]  # of models of any family
+TrainingMeasure = Literal[  # of models of any family
+    "confidence", "overconfidence", "gradient_norm_spread", "clipped_share", "train_top1"
+]
 EvaluatedSplit = Literal["dev", "test"]
 MAX_EPOCHS = 10_000  # that are looked at one by one
 
@@ -582,6 +584,8 @@ class Recipe(Strict):
             raise ValueError(f"{of_vit[0]} is taken of models of family vit, not of family {self.model.family}")
         if "gradient_norm_spread" in self.measures and self.steps < 2:
             raise ValueError("gradient_norm_spread needs two steps or more")
+        if "clipped_share" in self.measures and self.train.clip_norm is None:
+            raise ValueError("clipped_share is of steps whose gradient is clipped and needs train.clip_norm")
         if isinstance(self.model, ViTSpec):
             attended = [m for m in self.measures if m.startswith("attention_")]
             if attended and self.model.attention != "global":

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -335,6 +335,10 @@ def _train_and_test(
     answers = answer(model, test_images)
     predictions = Predictions(test.ids, answers.predicted, test.labels)
     went = training.Subject(trained.gradient_norms, answers.confidence, predictions.correct)
+    if finite := trained.steps - trained.skipped_steps:
+        went = replace(went, clipped=trained.clipped_steps / finite)
+    if "train_top1" in recipe.measures:
+        went = replace(went, train_correct=predict(model, on_device(split, "cpu")) == split.labels)  # copied by batch
     result = TrainResult(
         n=len(test.ids),
         correct=int(predictions.correct.sum()),

@@ -54,6 +54,7 @@ class Trained:
         not_recorded: why the passes could not be recorded as CUDA graphs, where that was tried.
         kept_epoch: whose weights the model has in the end; None for the last step's.
         gradient_norms: of the first steps, before clipping, where the recipe measures them.
+        clipped_steps: whose finite gradient was clipped, where the recipe measures that.
     """
 
     steps: int
@@ -69,6 +70,7 @@ class Trained:
     kept_epoch: int | None = None
     gradient_norms: tuple[float, ...] = ()
     eval_seconds: float = 0.0
+    clipped_steps: int = 0
 
 
 def train(
@@ -231,6 +233,8 @@ def train(
                 norm if norm is not None else nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
             )
             course.norms.append(norm)
+        if course.clip_norm is not None and norm is not None:
+            course.clipped = course.clipped + ((norm > course.clip_norm) & norm.isfinite())
         scale = scaler.get_scale()
         scaler.step(optimizer)  # leaves the step out where a gradient is infinite
         scaler.update()
@@ -299,6 +303,7 @@ def train(
         course.kept_epoch,
         tuple(norms),
         course.seconds,
+        int(course.clipped),
     )
 
 

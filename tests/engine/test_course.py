@@ -138,6 +138,16 @@ def test_no_more_than_a_hundred_gradient_norms_are_kept_and_none_unasked(tmp_pat
     assert fit(recipe(), tmp_path / "b")[1].gradient_norms == ()
 
 
+def test_steps_are_counted_whose_gradient_was_clipped_and_finite(tmp_path: Path) -> None:
+    norms = sorted(by_hand(recipe())[1])
+    clip = (norms[4] + norms[5]) / 2
+    r = recipe(measures=["gradient_norm_spread", "clipped_share"], clip_norm=clip)
+    _, done = fit(r, tmp_path / "a")
+    assert done.clipped_steps == sum(norm > clip for norm in done.gradient_norms)
+    assert 0 < done.clipped_steps < ENDS[-1]
+    assert fit(recipe(clip_norm=clip), tmp_path / "b")[1].clipped_steps == 0  # unasked
+
+
 def test_where_steps_are_given_there_are_no_epochs(tmp_path: Path) -> None:
     assert fit(recipe(epochs=None, steps=9), tmp_path)[1].epochs == ()
 
@@ -148,7 +158,7 @@ def test_where_steps_are_given_there_are_no_epochs(tmp_path: Path) -> None:
 EVERYTHING = {
     "evaluate_epochs": ["dev", "test"],
     "keep": "best-on-dev",
-    "measures": ["gradient_norm_spread"],
+    "measures": ["gradient_norm_spread", "clipped_share"],
     "optimizer": "adamw",
     "clip_norm": 1.0,
 }
@@ -160,10 +170,11 @@ def test_a_stopped_run_comes_to_what_an_uninterrupted_one_does(tmp_path: Path, s
     model, whole = fit(r, tmp_path / "whole")
     again, parts = resumed(r, tmp_path / "parts", stop_at)
     assert parts.resumed_at == (stop_at,)
-    assert (parts.epochs, parts.kept_epoch, parts.gradient_norms) == (
+    assert (parts.epochs, parts.kept_epoch, parts.gradient_norms, parts.clipped_steps) == (
         whole.epochs,
         whole.kept_epoch,
         whole.gradient_norms,
+        whole.clipped_steps,
     )
     assert len(whole.epochs) == 4
     assert weights(again) == weights(model)

@@ -668,6 +668,31 @@ def test_confidence_is_over_the_whole_test_split(
     assert 0 < found.measures["gradient_norm_spread"] < 5
 
 
+def test_accuracy_on_training_images_is_that_of_the_kept_weights_without_augmentation(
+    digits: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes: list[str] = []
+    answers = runner.accuracy.answers
+
+    def noted(model: nn.Module, images: torch.Tensor, *args: Any, **options: Any) -> Any:
+        hashes.append(checkpoint.weights_sha256(model.state_dict()))
+        shown.append(images)
+        return answers(model, images, *args, **options)
+
+    shown: list[torch.Tensor] = []
+    monkeypatch.setattr(runner.accuracy, "answers", noted)
+    of = recipe(**{**LOOKED, "keep": "best-on-dev", "lr": 3e-1, "clip_norm": 1.0})
+    of = of.model_copy(update={"augment": of.augment.model_copy(update={"flip": True, "crop_padding": 2})})
+    run = task(tmp_path, digits, with_measures(of, "train_top1", "clipped_share"))
+    found = done(run)
+    assert hashes[-1] == found.weights_sha256
+    split = runner.load_split(digits, of.data, "train", run.run.seed)
+    assert torch.equal(shown[-1], torch.from_numpy(np.array(split.images)).permute(0, 3, 1, 2))
+    assert found.measures["train_top1"] * 90 / 100 == pytest.approx(round(found.measures["train_top1"] * 90 / 100))
+    assert 20 < found.measures["train_top1"] <= 100
+    assert 0 <= found.measures["clipped_share"] <= 100
+
+
 def test_a_record_without_what_later_versions_hold_is_read(digits: Prepared, tmp_path: Path) -> None:
     of = task(tmp_path, digits, recipe())
     done(of)

@@ -55,3 +55,8 @@ def test_a_spread_of_a_single_finite_norm_is_no_number() -> None:
     went = training.Subject((1.0, float("nan")), NONE, NONE.astype(bool))
     with pytest.raises(RunError, match="gradient_norm_spread came out as nan"):
         training.measure(went, ["gradient_norm_spread"])
+
+
+def test_measures_of_steps_and_training_images_are_in_percent() -> None:
+    went = training.Subject((), NONE, NONE.astype(bool), clipped=0.25, train_correct=np.arange(8) < 6)
+    assert training.measure(went, ["clipped_share", "train_top1"]) == {"clipped_share": 25.0, "train_top1": 75.0}

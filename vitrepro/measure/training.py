@@ -1,10 +1,10 @@
-"""Measures of how a training began and of how sure its model is: one number each, for models of any family."""
+"""Measures of a training's gradients and of what its model says: one number each, for models of any family."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,11 +21,15 @@ class Subject:
         gradient_norms: of the first steps, before clipping.
         confidence: probability of the most likely class, (N,).
         correct: whether that class is the right one, (N,).
+        clipped: of the steps whose gradient was finite, the share in which it was longer than `clip_norm`.
+        train_correct: as `correct`, of all training images, without augmentation; empty where that is not asked for.
     """
 
     gradient_norms: Sequence[float]
     confidence: Floats
     correct: Bools
+    clipped: float = math.nan
+    train_correct: Bools = field(default_factory=lambda: np.zeros(0, bool))
 
 
 def measure(subject: Subject, names: Iterable[str]) -> dict[str, float]:
@@ -39,7 +43,7 @@ def measure(subject: Subject, names: Iterable[str]) -> dict[str, float]:
         if name in names:
             measured[name] = taken(subject)
             if not math.isfinite(measured[name]):
-                raise RunError(f"{name} came out as {measured[name]}: fewer than two steps had a finite gradient")
+                raise RunError(f"{name} came out as {measured[name]}: too few steps had a finite gradient")
     return measured
 
 
@@ -53,4 +57,6 @@ MEASURES: dict[TrainingMeasure, Callable[[Subject], float]] = {
     "confidence": lambda s: 100 * float(s.confidence.mean()),
     "overconfidence": lambda s: 100 * (float(s.confidence.mean()) - float(s.correct.mean())),
     "gradient_norm_spread": gradient_norm_spread,
+    "clipped_share": lambda s: 100 * s.clipped,
+    "train_top1": lambda s: 100 * float(s.train_correct.mean()),
 }
