@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -213,3 +214,12 @@ def test_training_images_are_counted_where_their_accuracy_is_measured() -> None:
     assert isinstance(plain.config, Recipe)
     measured = replace(plain, config=plain.config.model_copy(update={"measures": ("train_top1",)}))
     assert images(measured) == (images(plain)[0], images(plain)[1] + 450)
+
+
+def test_training_the_head_alone_costs_a_forward_pass_of_each_image_and_is_timed_apart() -> None:
+    started = {**VIT, "weights": "vit_tiny_patch16_224.augreg_in1k"}
+    whole, head = run(model=started), run(model=started, train={"trainable": "head"})
+    macs = run_flops(whole), run_flops(head)
+    assert macs[0] is not None
+    assert macs[1] == pytest.approx(macs[0] * (1000 + 797) / (3 * 1000 + 797))
+    assert Timings([record(whole)], "here", 1).seconds(head) is None

@@ -521,6 +521,7 @@ def test_a_length_in_steps_has_no_epochs() -> None:
         ({"steps": None, "epochs": 1, "evaluate_epochs": ["test"]}, {"train_images": 10, "classes": [0, 1]}, None),
         ({"steps": None, "epochs": 1, "patience": 2, "evaluate_epochs": ["test"]}, {}, "patience waits for a new best"),
         ({"steps": None, "epochs": 1, "patience": 0}, {}, "greater than 0"),
+        ({"trainable": "head"}, {}, "trainable head needs model.weights"),
         (
             {"steps": None, "epochs": 3, "batch_size": 64, "evaluate_epochs": ["test"]},
             {"train_images": 10, "classes": [0, 1]},

@@ -82,7 +82,15 @@ class Timings:
 def _model_key(recipe: Recipe) -> str:
     """What a model's speed depends on: itself, the image size, the arithmetic and the batch."""
     train = recipe.train
-    how = [recipe.image_size, train.precision, train.batch_size, train.micro_batch, train.engine, train.deterministic]
+    how: list[object] = [
+        recipe.image_size,
+        train.precision,
+        train.batch_size,
+        train.micro_batch,
+        train.engine,
+        train.deterministic,
+    ]
+    how += [train.trainable] if train.trainable == "head" else []
     return content_hash([recipe.model.model_dump(mode="json"), recipe.augment.model_dump(mode="json"), how])
 
 
@@ -103,7 +111,8 @@ def recipe_images(recipe: Recipe) -> tuple[int, int]:
 
 
 def run_flops(run: Run) -> float | None:
-    """2 per multiply-accumulate that is carried out; a training image costs three forward passes."""
+    """2 per multiply-accumulate that is carried out; a training image costs three forward passes, or one where the last
+    layer alone is trained."""
     return recipe_flops(run.config) if isinstance(run.config, Recipe) else 0.0
 
 
@@ -113,7 +122,7 @@ def recipe_flops(recipe: Recipe) -> float | None:
     if macs is None:
         return None
     train, evaluated = recipe_images(recipe)
-    return flops.training_flops(macs, train) + 2.0 * macs * evaluated
+    return _training_flops(recipe, macs, train) + 2.0 * macs * evaluated
 
 
 def pass_flops(run: Run) -> float | None:
@@ -121,7 +130,12 @@ def pass_flops(run: Run) -> float | None:
     if not isinstance(run.config, Recipe):
         return 0.0
     macs, train = _macs(run.config), run.config.train
-    return None if macs is None else flops.training_flops(macs, train.micro_batch or train.batch_size)
+    return None if macs is None else _training_flops(run.config, macs, train.micro_batch or train.batch_size)
+
+
+def _training_flops(recipe: Recipe, macs: int, images: float) -> float:
+    whole = flops.training_flops(macs, images)
+    return whole if recipe.train.trainable == "all" else whole / flops.TRAINING_PASSES
 
 
 def _macs(recipe: Recipe) -> int | None:

@@ -513,6 +513,11 @@ class TrainSpec(Strict):
         description="stop after so many epochs in a row without a new best on the split of keep; epochs is then the "
         "most, over which the schedule is planned",
     )
+    trainable: Literal["all", "head"] = Field(
+        "all",
+        description="head: the last layer alone, on the frozen features of model.weights; dropout and batch norm go on "
+        "as in any training, as where a program only withholds gradients",
+    )
 
     @property
     def chosen_on(self) -> EvaluatedSplit | None:
@@ -531,7 +536,7 @@ class TrainSpec(Strict):
     def _as_before(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         """Keys that came later are left out of JSON where they change nothing, so that runs keep their ids."""
         values: dict[str, Any] = handler(self)
-        later: dict[str, Any] = {"evaluate_epochs": [], "keep": "last", "patience": None}
+        later: dict[str, Any] = {"evaluate_epochs": [], "keep": "last", "patience": None, "trainable": "all"}
         later = later if info.mode == "json" else {}
         return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
@@ -679,6 +684,8 @@ class Recipe(Strict):
                 f"train.micro_batch {self.train.micro_batch} cuts the batch of {self.train.batch_size} across which "
                 "model.attention batch goes; leave it out, and choose a smaller train.batch_size where memory is short"
             )
+        if self.train.trainable == "head" and getattr(self.model, "weights", None) is None:
+            raise ValueError("train.trainable head needs model.weights; else the frozen features are random")
         if self.train.warmup_steps >= self.steps:
             raise ValueError(f"train.warmup_steps {self.train.warmup_steps} leaves nothing of {self.steps} steps")
         if self.augment.crop_padding and self.augment.random_resized_crop:

@@ -261,6 +261,8 @@ def _train_and_test(
         model = build(of.model, image_size=of.image_size, channels=of.channels, num_classes=of.data.num_classes)
         if initial is not None:
             weights.load(model, initial)
+        if of.train.trainable == "head":
+            weights.train_head_alone(model)
         model = engine.configure(model.to(device), choices)
         if processes > 1:
             model = engine.share_statistics(model, of.train.batch_norm, device)

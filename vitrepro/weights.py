@@ -240,6 +240,13 @@ def load(model: nn.Module, weights: Weights) -> None:
                 parameter.zero_()
 
 
+def train_head_alone(model: nn.Module) -> None:
+    """Withhold gradients from everything but the classifier, of a model of family vit or timm."""
+    head = _head(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(head))
+
+
 def resized_positions(table: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Position embeddings of another grid, (1, 1 + N, D), the class token's kept; as they are if they cannot fit.
 
