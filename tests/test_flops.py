@@ -229,13 +229,41 @@ def test_the_exaflops_of_table_6_follow_from_the_sizes(variant: VitVariant, epoc
     ("variant", "times", "epochs", "exaflops"),
     [("R50", 1, 7, 50), ("R50", 2, 7, 199), ("R101", 1, 7, 96), ("R152", 2, 14, 1126), ("R200", 3, 14, 3306)],
 )
-def test_the_exaflops_of_its_resnets_are_a_few_percent_above_the_printed_ones(
+def test_the_exaflops_of_its_resnets_are_of_products_with_real_pixels_alone(
     variant: ResNetVariant, times: int, epochs: int, exaflops: float
 ) -> None:
     spec = ResNetSpec(variant=variant, style="bit", width=64 * times)
-    macs = forward_macs(spec, image_size=224, channels=3, num_classes=1000)
-    assert macs is not None
-    assert 1.02 < training_flops(macs, 303e6 * epochs) / 1e18 / exaflops < 1.05
+    whole, real = (
+        forward_macs(spec, image_size=224, channels=3, num_classes=1000, padding=padding) for padding in (True, False)
+    )
+    assert whole is not None
+    assert real is not None
+    assert training_flops(real, 303e6 * epochs) / 1e18 == pytest.approx(exaflops, rel=0.009)
+    assert 1.02 < training_flops(whole, 303e6 * epochs) / 1e18 / exaflops < 1.05
+
+
+@pytest.mark.parametrize("image_size", [32, 33, 57])
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("stem", ["small", "imagenet"])
+def test_products_with_real_pixels_are_those_a_convolution_of_ones_adds_up(
+    stem: Any, block: Any, image_size: int
+) -> None:
+    spec = ResNetSpec(layers=(1, 2), block=block, width=8, stem=stem)
+    model = build(spec, image_size=image_size, channels=3, num_classes=5).eval()
+    found = [8 * (2 if block == "basic" else 8) * 5]  # the head
+
+    def add(layer: Any, given: Any, _: Any) -> None:
+        ones = torch.ones(1, 1, *given[0].shape[-2:], dtype=torch.float64)
+        kernel = torch.ones(1, 1, *layer.kernel_size, dtype=torch.float64)
+        taps = torch.nn.functional.conv2d(ones, kernel, stride=layer.stride, padding=layer.padding).sum()
+        found.append(int(taps) * layer.in_channels * layer.out_channels)
+
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(add)
+    with torch.no_grad():
+        model(torch.zeros(1, 3, image_size, image_size))
+    assert forward_macs(spec, image_size=image_size, channels=3, num_classes=5, padding=False) == sum(found)
 
 
 def test_the_formula_needs_no_torch() -> None:

@@ -13,20 +13,27 @@ TRAINING_PASSES = 3  # forward, gradients of the activations, gradients of the w
 
 
 def forward_macs(
-    spec: ModelSpec, *, image_size: int, channels: int, num_classes: int, batch_size: int = 1
+    spec: ModelSpec,
+    *,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    batch_size: int = 1,
+    padding: bool = True,
 ) -> int | None:
     """Multiply-accumulates of one image's forward pass, or None for a model of timm or torchvision.
 
     Args:
         batch_size: images at once; an image costs more among many where attention goes across them.
+        padding: count the products with the zeros around a map, which a convolution carries out and nothing comes of.
 
     Raises:
         ValueError: the patches of a ViT do not cover the image.
     """
     if isinstance(spec, ViTSpec):
-        return _vit(spec, image_size, channels, num_classes, batch_size)
+        return _vit(spec, image_size, channels, num_classes, batch_size, padding)
     if isinstance(spec, ResNetSpec):
-        return _resnet(spec, image_size, channels, num_classes)
+        return _resnet(spec, image_size, channels, num_classes, padding)
     return None
 
 
@@ -65,14 +72,15 @@ def training_flops(macs: int, images: float) -> float:
     return float(FLOPS_PER_MAC * TRAINING_PASSES * macs * images)
 
 
-def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int, batch_size: int) -> int:
+def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int, batch_size: int, padding: bool) -> int:
     patch_size, D, depth, _, mlp_dim = spec.sizes
     G = check_grid(spec, image_size)
     N = G**2  # patches
     T = N + 1 if spec.pool == "cls" else N  # tokens
     stem, features = 0, channels
     if spec.hybrid is not None:
-        stem, features = _body(spec.hybrid.layers, "bottleneck", "imagenet", spec.hybrid.width, image_size, channels)
+        body = spec.hybrid
+        stem, features = _body(body.layers, "bottleneck", "imagenet", body.width, image_size, channels, padding)
     patches = N * patch_size**2 * features * D
     dense = T * (4 * D * D + 2 * D * mlp_dim)  # qkv and proj; fc1 and fc2
     keys = batch_size if spec.attention == "batch" else T
@@ -84,24 +92,33 @@ def _vit(spec: ViTSpec, image_size: int, channels: int, num_classes: int, batch_
     return stem + patches + depth * (dense + attention) + D * num_classes
 
 
-def _resnet(spec: ResNetSpec, image_size: int, channels: int, num_classes: int) -> int:
+def _resnet(spec: ResNetSpec, image_size: int, channels: int, num_classes: int, padding: bool) -> int:
     assert spec.layers is not None
     assert spec.block is not None
-    body, features = _body(spec.layers, spec.block, spec.stem, spec.width, image_size, channels)
+    body, features = _body(spec.layers, spec.block, spec.stem, spec.width, image_size, channels, padding)
     return body + features * num_classes
 
 
 def _body(
-    layers: tuple[int, ...], block: str, stem: str, width: int, image_size: int, channels: int
+    layers: tuple[int, ...], block: str, stem: str, width: int, image_size: int, channels: int, padding: bool
 ) -> tuple[int, int]:
     """Stem and stages of a residual network of any style: MACs and channels of the final map."""
+
+    def products(side: int, kernel: int, out_side: int) -> int:
+        """Of one kernel with one channel of a map of that side."""
+        if padding:
+            return (out_side * kernel) ** 2
+        stride, before = -(-side // out_side), kernel // 2
+        starts = (stride * i - before for i in range(out_side))
+        return sum(min(start + kernel, side) - max(start, 0) for start in starts) ** 2
+
     if stem == "imagenet":
         side = _half(image_size)
-        macs = side**2 * 7**2 * channels * width
+        macs = products(image_size, 7, side) * channels * width
         side = _half(side)  # the pool
     else:
         side = image_size
-        macs = side**2 * 3**2 * channels * width
+        macs = products(side, 3, side) * channels * width
     features = width
     for i, blocks in enumerate(layers):
         mid = width * 2**i
@@ -111,9 +128,9 @@ def _body(
             out_side = _half(side) if halve else side
             if block == "bottleneck":
                 macs += side**2 * features * mid  # 1x1, before the stride
-                macs += out_side**2 * (3**2 * mid * mid + mid * out)
+                macs += products(side, 3, out_side) * mid * mid + out_side**2 * mid * out
             else:
-                macs += out_side**2 * 3**2 * (features * mid + mid * mid)
+                macs += products(side, 3, out_side) * features * mid + products(out_side, 3, out_side) * mid * mid
             if halve or features != out:
                 macs += out_side**2 * features * out  # the shortcut's 1x1
             side, features = out_side, out

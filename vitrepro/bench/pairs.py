@@ -206,8 +206,8 @@ def operations(recipe: Recipe, phase: Phase, side: str) -> tuple[float | None, f
 
     Ours leaves out what no logit depends on; the others carry everything out.
     """
-    sizes = {"image_size": recipe.image_size, "channels": recipe.channels, "num_classes": recipe.data.num_classes}
-    sizes["batch_size"] = recipe.train.batch_size
+    sizes: dict[str, Any] = {"image_size": recipe.image_size, "channels": recipe.channels}
+    sizes |= {"num_classes": recipe.data.num_classes, "batch_size": recipe.train.batch_size}
     passes = flops.TRAINING_PASSES if phase == "training" else 1
     counted = flops.forward_macs(recipe.model, **sizes)
     leaves_out = side == OURS and recipe.train.engine == "fast"

@@ -207,10 +207,22 @@ def forward_gmacs(subject: Subject) -> float:
 
 
 def training_exaflops(subject: Subject) -> float:
-    """1e18 floating point operations for all images; see `flops.training_flops`."""
+    """1e18 floating point operations for all images, products with the zeros around a map left out.
+
+    Source: Table 6, whose ResNets have 3% to 4% more with those products; see `flops.training_flops`.
+    """
     if subject.images is None:
         raise UsageError("training_exaflops needs images, the number seen in pre-training")
-    return training_flops(subject.macs, subject.images) / 1e18
+    size, channels, classes = subject.image_size, subject.channels, subject.num_classes
+    needed = forward_macs(
+        subject.spec,
+        image_size=size,
+        channels=channels,
+        num_classes=classes,
+        batch_size=subject.batch_size,
+        padding=False,
+    )
+    return training_flops(subject.macs if needed is None else needed, subject.images) / 1e18
 
 
 def least_seconds(subject: Subject) -> float:
