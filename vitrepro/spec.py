@@ -54,6 +54,7 @@ Quantity = Literal[
     "num_heads",
     "parameters",
     "parameters_m",
+    "pretrained_parameters_m",
     "tokens",
     "patches",
     "patches_ratio",

@@ -167,6 +167,16 @@ def parameters_m(subject: Subject) -> float:
     return parameters(subject) / 1e6
 
 
+def pretrained_parameters_m(subject: Subject) -> float:
+    """Million parameters with the hidden layer that pre-training has under its classifier, and without the classifier.
+
+    Source: Section 3.1, whose head of pre-training has one hidden layer, as wide as the encoder (Table 1 counts so).
+    """
+    D = embed_dim(subject)
+    classifier = (D + 1) * subject.num_classes
+    return (parameters(subject) - classifier + D * D + D) / 1e6
+
+
 def _same_in_all(subject: Subject, part: str, attribute: str) -> int:
     blocks = [b for layer in encoder(subject) for b in (layer.children() if isinstance(layer, AxialBlock) else [layer])]
     found = {getattr(block.get_submodule(part), attribute) for block in blocks}
@@ -439,6 +449,7 @@ QUANTITIES: dict[Quantity, Callable[[Subject], float]] = {
     "num_heads": num_heads,
     "parameters": parameters,
     "parameters_m": parameters_m,
+    "pretrained_parameters_m": pretrained_parameters_m,
     "tokens": tokens,
     "patches": patches,
     "patches_ratio": patches_ratio,
