@@ -12,7 +12,7 @@ import yaml
 from vitrepro import claims
 from vitrepro.claims import Registry
 from vitrepro.recipe import Recipe, ViTSpec
-from vitrepro.spec import Bound, Cell, OrderingExpect
+from vitrepro.spec import Cell
 
 REPORTED = Path(__file__).parents[2] / "shared" / "seeds" / "results.yaml"
 Place = tuple[str | int, ...]
@@ -44,7 +44,7 @@ CELLS: dict[str, dict[str, str]] = {
         "reported/vit-base-4-classes/training/*": "recipe/base-{3}",
         "reported/vit-base-4-classes/epoch_loss/*": "vit-base-curves/loss-{i}",
         "reported/vit-base-4-classes/epoch_val_top1/*": "vit-base-curves/top1-{i}",
-        "reported/vit-base-4-classes/chance": "larger-model-better/guessing-4",
+        "reported/vit-base-4-classes/chance": "second-run-better/guessing-4",
     },
     "vit-project": {},  # prints no number
     "replicate-ai": {
@@ -65,6 +65,13 @@ CELLS: dict[str, dict[str, str]] = {
         "memory_mb/forward_backward": "memory/forward-backward",
         "memory_mb/*": "memory/{1}",
     },
+}
+
+
+# What a newer version of the source has replaced; the older number stands under `elsewhere`, or nowhere.
+SUPERSEDED = {
+    "replicate-ai/label-smoothing-0.1-augmented/top1": 64.3567,
+    "replicate-ai/recipe/augmented-stopped": 35,
 }
 
 
@@ -142,7 +149,8 @@ def test_every_number_that_an_attempt_reports_stands_in_the_registry(
                 continue
             address = cell_of(name, place)
             assert address is not None, f"{name}: no claim holds {value} at {place}"
-            assert find(registry, address).value == reported, f"{address} is not {value}"
+            expected = SUPERSEDED.get(address, find(registry, address).value)
+            assert expected == reported, f"{address} is not {value}"
             held += 1
     assert held > 90
 
@@ -154,14 +162,18 @@ def test_counts_behind_the_accuracies_of_replicate_ai_agree_with_the_cells(
         cell = find(registry, f"replicate-ai/{row}/top1")
         assert cell.n == reported["n"]
         assert cell.decimals is not None
-        assert round(100 * reported["k"] / cell.n, cell.decimals) == cell.value
+        printed = SUPERSEDED.get(f"replicate-ai/{row}/top1", cell.value)
+        assert round(100 * reported["k"] / cell.n, cell.decimals) == printed
 
 
-def test_the_later_number_of_the_repeated_row_stands_beside_it(registry: Registry, attempts: dict[str, Any]) -> None:
+def test_the_replaced_number_of_the_repeated_row_stands_beside_the_later_one(
+    registry: Registry, attempts: dict[str, Any]
+) -> None:
+    address = "replicate-ai/label-smoothing-0.1-augmented/top1"
     note = attempts["replicate-ai"]["reported"]["label-smoothing-0.1-augmented"]["note"]
+    assert f"{find(registry, address).value:g}" in note
     (other,) = registry.claims["replicate-ai/label-smoothing-0.1-augmented"].elsewhere
-    (later,) = other.cells["top1"]
-    assert f"{later:g}" in note
+    assert other.cells["top1"] == (SUPERSEDED[address],)
 
 
 def test_every_pattern_fits_a_place(attempts: dict[str, Any]) -> None:
@@ -197,14 +209,13 @@ def most_correlated(recipe: Recipe) -> float:
     return sum(found) / len(found)
 
 
-@pytest.mark.parametrize(("scale", "as_coded"), [("gpu", 0.3), ("cpu", 0.0)])
-def test_position_embeddings_can_come_to_what_is_asked_of_them(registry: Registry, scale: str, as_coded: float) -> None:
-    entry = registry.claims["replicate-ai/near-patches-correlate"].scales.entries()[scale]
-    recipes = claims.recipes(registry.experiment(entry.experiment))  # type: ignore[arg-type]
-    assert isinstance(entry.expect, OrderingExpect)
-    for bound in entry.expect.all:
-        assert isinstance(bound, Bound)
-        assert bound.above is not None
-        assert most_correlated(recipes[bound.arm]) > 0.7 > 3 * bound.above
+@pytest.mark.parametrize(
+    ("experiment", "most"), [("label-smoothing-imagenette-full", 0.3), ("label-smoothing-imagenette", 0.0)]
+)
+def test_position_embeddings_as_coded_cannot_come_to_correlate(
+    registry: Registry, experiment: str, most: float
+) -> None:
+    """The reason for which replicate-ai/near-patches-correlate is not judged."""
+    recipes = claims.recipes(registry.experiment(experiment))  # type: ignore[arg-type]
     for smoothing in ("0", "0.1"):
-        assert most_correlated(recipes[f"coded-smoothing-{smoothing}"]) == pytest.approx(as_coded, abs=0.05)
+        assert most_correlated(recipes[f"coded-smoothing-{smoothing}"]) == pytest.approx(most, abs=0.05)

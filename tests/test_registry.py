@@ -24,13 +24,13 @@ from vitrepro.spec import Cell, Claim, LiteralExpect, Paper
 ROOT = Path(__file__).parent.parent
 FACTS = ROOT.parent / "shared" / "paper"
 PAPER = "arxiv:2010.11929v2"
-DIGEST = "2fec0f6b742366a1f11a5ba853988e01c05ab3e62adaaa6d54c46738023898e1"
+DIGEST = "50f6f7c4a9e8d7b2d07fb17325bf5b70713a2c242678d6a9bfc817227fe462c1"
 CELLS = 436  # that have a short id in the facts
 CLAIMS = 95
+DROPPED = {"vit/t5-more-data-better"}  # no sentence of the paper; what others say of it is a claim of theirs
 
 # every statement that is held against the numbers printed beside it, and what comes of it
 LITERAL = {
-    "vit/d1-lower-than-bit-by-epochs": "PASS",
     "vit/fig3-full-benefit-only-jft": "PASS",
     "vit/fig3-large-below-base-on-i1k": "PASS",
     "vit/fig3-similar-on-i21k": "PASS",
@@ -47,15 +47,12 @@ LITERAL = {
     "vit/t2-cheaper-pretraining": "PASS",
     "vit/t2-h14-improves-hard-sets": "PASS",
     "vit/t2-h14-new-best": "INCONCLUSIVE",
+    "vit/t2-i21k-does-well": "PASS",
     "vit/t2-l16-beats-bit-l": "FAIL",  # VTAB is 0.01 lower, ReaL a tie
     "vit/t3-pretraining-recipe": "FAIL",  # the text names one weight decay for all, and hybrids like their ViTs
-    "vit/t5-more-data-better": "FAIL",  # mostly B/32, from ImageNet-21k to JFT-300M
-    "vit/t6-exaflops": "FAIL",  # R50+ViT-L/16: 859 for 7 epochs, 1668 for 14
     "vit/t7-adam-better-on-average": "PASS",
-    "vit/t7-adam-sgd": "PASS",
     "vit/t8-none-clearly-worse": "PASS",
     "vit/t8-variants-equal": "PASS",
-    "vit/t9-vtab-tasks": "PASS",
 }
 
 
@@ -193,8 +190,8 @@ def test_numbers_said_to_be_of_another_table_stand_in_its_column(registry: Regis
 def test_every_claim_of_the_facts_is_here(registry: Registry) -> None:
     ids = [f"vit/{c['id']}" for c in facts("claims.yaml")["claims"]]
     assert len(set(ids)) == len(ids) == CLAIMS
-    missing = [i for i in ids if i not in registry.claims]
-    assert missing == [], f"{len(missing)} of {CLAIMS}"
+    missing = {i for i in ids if i not in registry.claims}
+    assert missing == DROPPED, f"{len(missing)} of {CLAIMS}"
 
 
 def test_every_claim_says_of_each_scale_how_it_is_checked_or_why_not(registry: Registry) -> None:

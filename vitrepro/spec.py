@@ -507,6 +507,7 @@ class Reported(Strict):
     """Reported cells; what is said once for all of them is filled in where a cell does not say it itself."""
 
     unit: Text
+    by: Literal["source", "us"] = Field("source", description="us: numbers that we expect where the source prints none")
     decimals: Annotated[int, Field(ge=-6, le=12), NUMBER] | None = None
     runs: PositiveInt | None = None
     n: Annotated[dict[Text, PositiveInt], Field(min_length=1)] | None = Field(

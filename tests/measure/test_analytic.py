@@ -380,8 +380,10 @@ def test_permuted_patches_are_whole_patches() -> None:
 
 def test_the_parameters_of_pre_training_have_its_hidden_layer_and_no_classifier() -> None:
     """Of B/16 with the authors' pre-logits layer in timm's older form: 85.8 of the encoder and 0.59 of the layer."""
+    import timm
+
     spec = LibraryModelSpec(family="timm", name="vit_base_patch16_224")
-    found = quantities(spec, ["pretrained_parameters_m"], image_size=224, channels=3, num_classes=1000)
+    found = quantities(spec, ["pretrained_parameters_m"], **SHAPE)
     model = timm.create_model("vit_base_patch16_224", num_classes=0)
     hidden = torch.nn.Linear(768, 768)
     whole = sum(p.numel() for part in (model, hidden) for p in part.parameters())

@@ -110,7 +110,7 @@ def test_a_baseline_is_released_under_its_names_or_never_was():
 def test_hyper_parameters_are_given_somewhere_or_guessed_and_where_the_code_departs_is_named():
     of = needing(work=["training"], recipe="Table 3", unstated=["the seeds", "the crop"], differences=["decay"])
     assert answer(SETTINGS, of) == (
-        "Given in Table 3. Not said, so guessed: the seeds; the crop. "
+        "Given in Table 3. Not said: the seeds; the crop. "
         "The released code differs or fills in: decay: It is 0.1 / 0.1 times the rate."
     )
     assert answer(SETTINGS, needing(work=["training"])) == "Not recorded where they stand."

@@ -226,6 +226,8 @@ def weigh(
         beside: qualifiers that keep nothing from deciding.
     """
     found = tuple(findings(expect, claim.reported.cells if claim.reported else {}, arms, alpha=history.alpha))
+    if claim.reported and claim.reported.by == "us":
+        found = tuple(replace(f, notes=(*f.notes, note("expected"))) for f in found)
     would_be, why = together(found)
     unmet = next((f for f in conditions(expect, arms, alpha=history.alpha) if f.outcome is not PASS), None)
     caps = [*caps, note("condition", label=unmet.label, finding=unmet)] if unmet else caps

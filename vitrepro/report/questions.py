@@ -90,7 +90,7 @@ def _framework(claim: Claim, paper: Paper | None) -> str:
 
 def _baselines(claim: Claim, paper: Paper | None) -> str:
     if not claim.needs.baselines:
-        return "It is not compared with other models, or only with quoted numbers."
+        return "Not recorded."
     if paper is None:
         return _unknown(claim)
     parts = []
@@ -109,7 +109,7 @@ def _settings(claim: Claim, paper: Paper | None) -> str:
         given = f"Nothing is trained for it ({needs.recipe})." if needs.recipe else "Nothing is trained for it."
     else:
         given = f"Given in {_part(needs.recipe)}." if needs.recipe else "Not recorded where they stand."
-    guessed = f" Not said, so guessed: {'; '.join(map(_part, needs.unstated))}." if needs.unstated else ""
+    guessed = f" Not said: {'; '.join(map(_part, needs.unstated))}." if needs.unstated else ""
     known = paper.differences if paper else {}
     apart = [f"{d}: {_part(known[d].text)} / {_part(known[d].code)}" for d in needs.differences if d in known]
     code = f" The released code differs or fills in: {'; '.join(apart)}." if apart else ""
@@ -135,7 +135,8 @@ def _spread(reported: Reported | None) -> str:
 
 def _data(claim: Claim, paper: Paper | None) -> str:
     if not claim.needs.data:
-        return "It needs no data." if claim.needs.work else _unknown(claim)
+        counted = claim.needs.work and set(claim.needs.work) <= {"arithmetic", "model"}
+        return "It needs no data." if counted else "Not recorded." if claim.needs.work else _unknown(claim)
     if paper is None:
         return _unknown(claim)
     parts = []

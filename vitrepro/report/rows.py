@@ -99,7 +99,8 @@ def reported_text(claim: Claim, finding: Finding | None) -> str:
     """The reported number that the finding is held against, or the cells behind an ordering."""
     if finding is not None and finding.reported is not None:
         sign = {"at_least": "at least ", "at_most": "at most ", "-": "at least "}.get(finding.relation, "")
-        return f"{'more than ' if words.opened(finding)[1] else sign}{number_text(finding.reported)}"
+        whose = "ours: " if claim.reported is not None and claim.reported.by == "us" else ""
+        return f"{whose}{'more than ' if words.opened(finding)[1] else sign}{number_text(finding.reported)}"
     if claim.reported is None:
         return "in words"
     named = [f"{name} {cell.value:g}" for name, cell in claim.reported.cells.items()]

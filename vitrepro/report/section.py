@@ -96,7 +96,8 @@ def _reported(claim: Claim) -> str:
         runs = f" ({cell.runs} run{'s' if cell.runs > 1 else ''})" if cell.runs else ""
         cells.append(f"{name} {cell.value:g}{spread}{runs}")
     more = f", and {len(cells) - MOST_CELLS} more" if len(cells) > MOST_CELLS else ""
-    return f"Reported ({plain(claim.reported.unit)}): {plain(', '.join(cells[:MOST_CELLS]))}{more}."
+    whose = "Expected, by us" if claim.reported.by == "us" else "Reported"
+    return f"{whose} ({plain(claim.reported.unit)}): {plain(', '.join(cells[:MOST_CELLS]))}{more}."
 
 
 def _protocol(j: Judged, registry: Registry) -> str:

@@ -15,6 +15,7 @@ from vitrepro.report.protocol import side_by_side
 from vitrepro.report.questions import answers
 from vitrepro.report.terminal import all_digits, can_encode, cell_row, table
 from vitrepro.report.text import outcome
+from vitrepro.report.words import whose
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import VerdictEntry
 
@@ -50,7 +51,10 @@ def describe(
     if claim.reported:
         cells = {n: c for n, c in claim.reported.cells.items() if only_cell in (None, n)}
         out.print(
-            table(("reported", claim.reported.unit, "sd", "runs", "n"), [cell_row(n, c) for n, c in cells.items()])
+            table(
+                (whose(claim.reported), claim.reported.unit, "sd", "runs", "n"),
+                [cell_row(n, c) for n, c in cells.items()],
+            )
         )
     for other in claim.elsewhere:
         named = {n: " / ".join(map(all_digits, vs)) for n, vs in other.cells.items() if only_cell in (None, n)}

@@ -14,7 +14,7 @@ from vitrepro.judge.stats import Interval
 from vitrepro.judge.verdict import Verdict
 from vitrepro.metrics import counted_on
 from vitrepro.report.text import outcome
-from vitrepro.spec import Claim
+from vitrepro.spec import Claim, Reported
 
 METHODS = {
     "seeds": "t over seeds",
@@ -237,6 +237,11 @@ def because(f: Finding, ours: bool = False) -> str:
     return f"{measures(f)} {decides(f, ours)}".strip()
 
 
+def whose(reported: Reported) -> str:
+    """What its numbers are called."""
+    return "expected (ours)" if reported.by == "us" else "reported"
+
+
 def digits(f: Finding) -> int:
     """Digits after the point that show a tenth of a margin, and two at least."""
     if f.form == "measure" and f.reported is None:
@@ -251,7 +256,8 @@ def measures(f: Finding) -> str:
         return _literal(f)
     if f.form == "exact":
         relation = {"equal": "", "at_least": "at least ", "at_most": "at most "}[f.relation]
-        return f"{f.label}: counted {number_text(f.measured)}, reported {relation}{number_text(f.reported or 0.0)}."
+        whose = "expected" if any(n.name == "expected" for n in f.notes) else "reported"
+        return f"{f.label}: counted {number_text(f.measured)}, {whose} {relation}{number_text(f.reported or 0.0)}."
     if f.form == "count":
         images = f"{f.measured * f.n / 100:.0f} of {f.n:,} images"
         return f"{f.label}: ours {f.measured:.2f} ({images}), reported {f.reported:g}."
@@ -384,6 +390,9 @@ def _literal(f: Finding) -> str:
     shown = {True: "holds", False: "does not hold", None: "is hidden by the rounding of the printed digits"}
     cells = ", ".join(f"{address} {value:g}" for address, value in printed["cells"])
     named = f" ({cells})" if 0 < len(printed["cells"]) <= 6 else ""
+    if f.relation == "==" and printed["holds"] and left != right:
+        near = f"lies within {printed['slack']:g} of" if printed["slack"] else "agrees, as printed, with"
+        return f"{f.label}: {left} {near} {right}{named}"
     return f"{f.label}: {left} {f.relation} {right} {shown[printed['holds']]}{named}"
 
 
