@@ -252,7 +252,7 @@ def test_a_command_that_cannot_be_carried_out_exits_2_with_what_is_allowed(
 
 
 def test_a_gpu_that_is_not_here_is_planned_for_by_its_peak(tmp_path: Path) -> None:
-    claim_id = "student-cifar10/small-vit-10-classes"  # whose data is looked for nowhere
+    claim_id = "student-cifar10/if-paper-patch-4"  # whose data is looked for nowhere
     arguments = ("plan", claim_id, "--scale", "gpu", "--store", str(tmp_path / "runs"), "--peak-tflops", "10")
     found = json.loads(call(*arguments, "--json").stdout)
     (plan,) = found["plans"]

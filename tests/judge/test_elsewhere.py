@@ -27,14 +27,15 @@ from vitrepro.report import words
 from vitrepro.spec import Claim, Reported
 from vitrepro.store import Store
 
-REGISTRY = claims.load()
-PAPER, THEIRS = "vit/t2-vit-l16-i21k", "re-vit/vit-l16-i21k"
+LAB = Path(__file__).parent / "lab"
+REGISTRY = claims.load([LAB])
+PAPER, THEIRS = "lab/vit-l16-i21k", "re-vit/vit-l16-i21k"
 NO_SCALE = REGISTRY.claims[PAPER].scales.model_copy(update={"paper": None})
 N = 797
 
 
 def call(*arguments: object) -> Result:
-    done = CliRunner().invoke(app, ["judge", *map(str, arguments)])
+    done = CliRunner().invoke(app, ["judge", *map(str, arguments), "--claims-dir", str(LAB)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done
 
@@ -339,7 +340,7 @@ def test_exit_codes_are_those_of_verify(outcome: str, accuracy: float, code: int
 
 
 def test_a_margin_by_hand_decides_nothing():
-    verdict = judged("vit/t2-vit-l16-i21k/vtab", accuracies(vtab=72.7), n=1000, margin=5.0)
+    verdict = judged("lab/vit-l16-i21k/vtab", accuracies(vtab=72.7), n=1000, margin=5.0)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "margin given by hand" in words.qualifiers(verdict)
     assert "it would have been PASS" in words.reason(verdict)
@@ -396,9 +397,9 @@ def printed(claim: Claim, verdict: Verdict) -> str:
 
 def test_a_model_that_guesses_does_not_equal_a_number_near_chance():
     """14.81 of ten classes is above chance on 10,000 images, and 11 is no more than guessing on 100."""
-    cell = "student-cifar10/small-vit-10-classes/top1"
+    cell = "lab/small-vit/top1"
     assert judged(cell, {"": Given((14.3, 14.5, 14.7), digits=(1, 1, 1))}).outcome is Outcome.PASS
-    claim = REGISTRY.claims["student-cifar10/small-vit-10-classes"]
+    claim = REGISTRY.claims["lab/small-vit"]
     assert claim.reported
     fewer = claim.reported.model_copy(update={"cells": {"top1": claim.reported.cells["top1"].model_copy()}})
     near = fewer.cells["top1"].model_copy(update={"value": 10.3})
@@ -430,7 +431,7 @@ def test_one_accuracy_from_scratch_that_is_far_off_refutes_and_says_it_could_not
 
 def test_one_accuracy_from_scratch_on_the_reported_one_is_kept_from_passing():
     """At a margin wide enough for the spread of stored arms, the interval alone would pass."""
-    claim, _ = claims.one(REGISTRY, "student-cifar10/small-vit-10-classes")
+    claim, _ = claims.one(REGISTRY, "lab/small-vit")
     assert claim.reported
     assert claim.scales.gpu
     assert claim.scales.gpu.expect
@@ -481,7 +482,7 @@ def test_the_command_line_can_say_the_regime():
 
 # --- arms ---------------------------------------------------------------------------------------
 
-ARMS = "vit-project/scratch-resnet-above-vit-1k"
+ARMS = "lab/resnet-above-vit"
 
 
 def test_an_ordering_of_accuracies_alone_is_unpaired():
@@ -580,7 +581,7 @@ def test_one_model_under_the_names_of_two_arms_decides_nothing(tmp_path: Path):
     verdict = json.loads(done.stdout)["verdict"]
     assert verdict["outcome"] == "INCONCLUSIVE"
     assert verdict["reason"].startswith("one model under the names of two arms decides nothing (")
-    assert "; otherwise it does not fit: " in verdict["reason"]
+    assert "; it would have been FAIL: " in verdict["reason"]
     assert any(q.startswith("the same answers: ") for q in verdict["qualifiers"])
 
 
@@ -728,9 +729,7 @@ def test_large_labels_cost_no_memory(tmp_path: Path):
         (tmp_path / f"{arm}.csv").write_text("id,predicted,label\n" + rows)
     options = ("--predictions", f"resnet-1k={tmp_path}/a.csv", "--predictions", f"vit-1k={tmp_path}/b.csv")
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)\n"
-    code = (
-        f"{limit}from vitrepro.cli import app\napp({['judge', ARMS, '--scale', 'quick', '--fine-tuned', *options]!r})"
-    )
+    code = f"{limit}from vitrepro.cli import app\napp({['judge', ARMS, '--scale', 'quick', '--fine-tuned', *options, '--claims-dir', str(LAB)]!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
@@ -801,7 +800,7 @@ def test_pickled_predictions_are_not_run(tmp_path: Path):
         ("re-vit/gpu-memory", {"": 50.0}, "`vitrepro show re-vit/gpu-memory` says why"),
         (PAPER, {"": 99.0}, "has several cells; name one"),
         (PAPER, {"vtab": 50.0}, "registers no margin for vtab"),
-        (PAPER, {"core-days": 50.0}, "the 230 that vit/t2-vit-l16-i21k reports is no accuracy in percent"),
+        (PAPER, {"core-days": 50.0}, "the 230 that lab/vit-l16-i21k reports is no accuracy in percent"),
         (ARMS, {"resnet-1k": 80.0}, "nothing is given for vit-1k"),
         (ARMS, {"resnet": 80.0}, "has no arm 'resnet'"),
         ("vit/t6-exaflops-vit*", {"": 50.0}, "no claim"),
@@ -856,7 +855,7 @@ def test_the_first_glob_that_matches_names_the_margin():
 def test_judging_needs_no_torch():
     code = (
         "import sys\nfrom vitrepro.cli import app\n"
-        f"try: app(['judge', '{PAPER}', '--from', '{THEIRS}'])\nexcept SystemExit as end: assert end.code == 1\n"
+        f"try: app(['judge', '{PAPER}', '--from', '{THEIRS}', '--claims-dir', '{LAB}'])\nexcept SystemExit as end: assert end.code == 1\n"
         "assert not {'torch', 'timm', 'datasets'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

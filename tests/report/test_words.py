@@ -21,7 +21,7 @@ from vitrepro.report import words
 from vitrepro.report.words import QUALIFIERS, SENTENCES
 from vitrepro.spec import OrderingExpect
 
-FACTS = {"findings", "many_tries", "printed", "most", "reported"}  # a function of `words` says them
+FACTS = {"expected", "findings", "many_tries", "printed", "most", "reported"}  # a function of `words` says them
 COMPUTED = {  # in `verdict.py`, where the name is put together
     **dict.fromkeys(("failed_some", "merged_seeds", "not_above_chance"), ("arms", "counts")),
     **dict.fromkeys(("literal_support", "elsewhere_support", "exact_support", "other_support"), ("passed", "fidelity")),

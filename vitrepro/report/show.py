@@ -14,8 +14,7 @@ from vitrepro.plan import Choice
 from vitrepro.report.protocol import side_by_side
 from vitrepro.report.questions import answers
 from vitrepro.report.terminal import all_digits, can_encode, cell_row, table
-from vitrepro.report.text import outcome
-from vitrepro.report.words import whose
+from vitrepro.report.text import outcome, whose
 from vitrepro.spec import Claim, LiteralExpect, Scale, TrainExperiment
 from vitrepro.store import VerdictEntry
 

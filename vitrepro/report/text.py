@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vitrepro.spec import Reported
 
 
 def plain(text: object) -> str:
@@ -48,6 +52,11 @@ def sentence(text: str) -> str:
 
 
 OURS = {"PASS": "fits", "FAIL": "does not fit", "EXCEEDS": "does not fit", "INCONCLUSIVE": "open"}
+
+
+def whose(reported: Reported) -> str:
+    """What a claim's numbers are called."""
+    return "expected (ours)" if reported.by == "us" else "reported"
 
 
 def outcome(name: str, ours: bool) -> str:

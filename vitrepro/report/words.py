@@ -14,7 +14,7 @@ from vitrepro.judge.stats import Interval
 from vitrepro.judge.verdict import Verdict
 from vitrepro.metrics import counted_on
 from vitrepro.report.text import outcome
-from vitrepro.spec import Claim, Reported
+from vitrepro.spec import Claim
 
 METHODS = {
     "seeds": "t over seeds",
@@ -235,11 +235,6 @@ def support(verdict: Verdict) -> str:
 def because(f: Finding, ours: bool = False) -> str:
     """A decision in two sentences: what was measured, and the interval with what it comes to."""
     return f"{measures(f)} {decides(f, ours)}".strip()
-
-
-def whose(reported: Reported) -> str:
-    """What its numbers are called."""
-    return "expected (ours)" if reported.by == "us" else "reported"
 
 
 def digits(f: Finding) -> int:
