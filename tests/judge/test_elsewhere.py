@@ -28,6 +28,7 @@ from vitrepro.spec import Claim, Reported
 from vitrepro.store import Store
 
 LAB = Path(__file__).parent / "lab"
+LAB_HERE = ["--claims-dir", str(LAB)]
 REGISTRY = claims.load([LAB])
 PAPER, THEIRS = "lab/vit-l16-i21k", "re-vit/vit-l16-i21k"
 NO_SCALE = REGISTRY.claims[PAPER].scales.model_copy(update={"paper": None})
@@ -35,7 +36,7 @@ N = 797
 
 
 def call(*arguments: object) -> Result:
-    done = CliRunner().invoke(app, ["judge", *map(str, arguments), "--claims-dir", str(LAB)])
+    done = CliRunner().invoke(app, ["judge", *map(str, arguments), *LAB_HERE])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done
 
@@ -729,7 +730,8 @@ def test_large_labels_cost_no_memory(tmp_path: Path):
         (tmp_path / f"{arm}.csv").write_text("id,predicted,label\n" + rows)
     options = ("--predictions", f"resnet-1k={tmp_path}/a.csv", "--predictions", f"vit-1k={tmp_path}/b.csv")
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)\n"
-    code = f"{limit}from vitrepro.cli import app\napp({['judge', ARMS, '--scale', 'quick', '--fine-tuned', *options, '--claims-dir', str(LAB)]!r})"
+    arguments = ["judge", ARMS, "--scale", "quick", "--fine-tuned", *options, *LAB_HERE]
+    code = f"{limit}from vitrepro.cli import app\napp({arguments!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
@@ -855,7 +857,8 @@ def test_the_first_glob_that_matches_names_the_margin():
 def test_judging_needs_no_torch():
     code = (
         "import sys\nfrom vitrepro.cli import app\n"
-        f"try: app(['judge', '{PAPER}', '--from', '{THEIRS}', '--claims-dir', '{LAB}'])\nexcept SystemExit as end: assert end.code == 1\n"
+        f"try: app(['judge', '{PAPER}', '--from', '{THEIRS}', *{LAB_HERE!r}])\n"
+        "except SystemExit as end: assert end.code == 1\n"
         "assert not {'torch', 'timm', 'datasets'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
