@@ -363,6 +363,15 @@ def test_an_ordering_decides_nothing_while_a_condition_of_its_test_is_not_met():
     assert not verdict.could(PASS)
 
 
+@pytest.mark.parametrize(("least", "outcome"), [(90.0, PASS), (100.0, INCONCLUSIVE)])
+def test_a_condition_on_a_measure_holds_where_every_run_is_on_its_side(least: float, outcome: Outcome):
+    """Three runs that all fit their training images have no interval, and fit them all the same."""
+    fits = {"measures": {"train_top1": 100.0}}
+    arms = [m for who, name in enumerate("ab") for m in trained(name, APART[name], **fits)]
+    bound = {"arm": "a", "metric": "train_top1", "above": least}
+    assert judged(provided(bound), arms).outcome is outcome
+
+
 def test_a_condition_on_a_measure_that_no_run_has_is_not_run():
     verdict = judged(provided({"arm": "a", "metric": "selection_gain", "above": 0.5}), APART)
     assert verdict.outcome is Outcome.NOT_RUN

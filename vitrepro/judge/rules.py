@@ -158,9 +158,19 @@ def findings(
     return _found(questions(expect, cells), arms, alpha)
 
 
-def conditions(expect: Expect, arms: Mapping[str, Arm], *, alpha: float = ALPHA) -> list[Finding]:
-    """The same of what must hold for the test to mean anything."""
-    return _found(map(_ordered, expect.given if isinstance(expect, Conditional) else ()), arms, alpha)
+def unmet(expect: Expect, arms: Mapping[str, Arm], *, alpha: float = ALPHA) -> list[Finding]:
+    """The same of what must hold for the test to mean anything and does not.
+
+    A bound is on these runs themselves and holds if every run is on its side; a comparison must PASS.
+    """
+    asked = expect.given if isinstance(expect, Conditional) else ()
+    found = zip(asked, _found(map(_ordered, asked), arms, alpha), strict=True)
+    return [f for c, f in found if f.outcome is not PASS and not (isinstance(c, Bound) and _every_run(c, arms[c.arm]))]
+
+
+def _every_run(bound: Bound, arm: Arm) -> bool:
+    values = arm.values(bound.metric)
+    return len(values) == arm.runs and all(map(bound.holds, values))
 
 
 def _found(asked: Iterable[Question], arms: Mapping[str, Arm], alpha: float) -> list[Finding]:

@@ -29,7 +29,7 @@ from vitrepro.judge.finding import (
     note,
     tightest,
 )
-from vitrepro.judge.rules import conditions, findings
+from vitrepro.judge.rules import findings, unmet
 from vitrepro.judge.spread import FEWEST
 from vitrepro.metrics import FAILED_RUNS, TOP1
 from vitrepro.record import AnalyticResult, Deviation, Measured, TrainResult
@@ -229,8 +229,7 @@ def weigh(
     if claim.reported and claim.reported.by == "us":
         found = tuple(replace(f, notes=(*f.notes, note("expected"))) for f in found)
     would_be, why = together(found)
-    unmet = next((f for f in conditions(expect, arms, alpha=history.alpha) if f.outcome is not PASS), None)
-    caps = [*caps, note("condition", label=unmet.label, finding=unmet)] if unmet else caps
+    caps = [*caps, *(note("condition", label=f.label, finding=f) for f in unmet(expect, arms, alpha=history.alpha)[:1])]
     trained = {name: a for name, a in arms.items() if a.accuracies}
     seeds = min((a.seeds for a in trained.values()), default=None)
     qualifiers = [*history.notes]
