@@ -491,7 +491,7 @@ def test_where_nothing_can_be_measured_the_printed_numbers_are_still_held_agains
     assert done.exit_code == 0
     (verdict,) = json.loads(done.stdout)["verdicts"]
     assert (verdict["outcome"], verdict["fidelity"]) == ("PASS", "literal")
-    assert verdict["support"] == "the statement agrees with the source's own numbers"
+    assert verdict["support"] == "the statement agrees with the printed numbers"
 
 
 @pytest.mark.parametrize("option", [("--seeds", "1"), ("--precision", "fp32"), ("--set", "train.lr=1")])

@@ -294,13 +294,16 @@ def test_a_check_of_printed_cells_is_reported_and_is_not_called_a_reproduction(l
     for claim_id in ("vit/agrees", "vit/disagrees"):
         judge(lab, claim_id)
     text, _ = write(lab.registry, lab.store, tmp_path / "report.md")
-    assert "**1 of 2 claims: PASS** (1 × the statement agrees with the source's own numbers)" in text
-    assert "**1 of 2 claims: FAIL** (1 × the statement disagrees with the source's own numbers)" in text
-    assert "nothing was measured, and a PASS says that the source agrees with itself, not that it is right" in text
+    assert "**1 of 2 claims: PASS** (1 × the statement agrees with the printed numbers)" in text
+    assert "**1 of 2 claims: FAIL** (1 × the statement disagrees with the printed numbers)" in text
+    assert (
+        "nothing was measured, and a PASS says that the statement agrees with printed numbers, not that it is right"
+        in text
+    )
     assert "does not reproduce" not in text
     rows = table(text, "evidence")
     assert [(r["measured"], r["margin"]) for r in rows] == [("above: 90", "&gt;"), ("double: 90 (1 of 2 FAIL)", r"\==")]
-    assert [r["evidence"] for r in rows] == ["literal at literal; the source's own numbers, nothing measured"] * 2
+    assert [r["evidence"] for r in rows] == ["literal at literal; printed numbers, nothing measured"] * 2
     findings = table(text.partition("## vit/disagrees")[2], "finding")
     assert [list(f.values()) for f in findings] == [
         ["above", "90", "", "80", "&gt;", "", "", "PASS"],

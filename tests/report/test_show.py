@@ -133,7 +133,7 @@ def test_a_check_of_printed_cells_is_shown_comparison_by_comparison():
     cells = {"a-c": 90.0, "b-c": 80.0, "a-d": 60.0, "b-d": 70.0}
     scales: dict[str, Any] = {"literal": {"expect": expect}}
     told = shown(literal(reported={"unit": "%", "decimals": 1, "cells": cells}, scales=scales))
-    start = told.index("Scale literal: the statement against the source's own numbers: FAIL")
+    start = told.index("Scale literal: the statement against printed numbers: FAIL")
     assert told[start + 1 : start + 4] == [
         "PASS: more-c: 90 > 80 holds (a-c 90, b-c 80)",
         "FAIL: more-d: 60 > 70 does not hold (a-d 60, b-d 70)",

@@ -37,7 +37,7 @@ FIDELITIES = {
     "substitute": "`substitute` puts a public stand-in for something private: a PASS supports the claim, it does not "
     "reproduce the paper's number.",
     "literal": "`literal` holds the statement against the numbers that its own source prints: nothing was measured, "
-    "and a PASS says that the source agrees with itself, not that it is right.",
+    "and a PASS says that the statement agrees with printed numbers, not that it is right.",
     "proxy": "`proxy` is a smaller experiment that tests the same statement: a PASS supports the claim, it does not "
     "reproduce the paper's number; a FAIL speaks against it, it does not refute the paper.",
 }
@@ -58,12 +58,12 @@ WAYS = {
     "exact": "by the exact protocol",
     "substitute": "with a public substitute at scale {}",
     "proxy": "by a proxy at scale {}",
-    "literal": "on the numbers that the source prints",
+    "literal": "on printed numbers",
 }
 CAVEATS = {
     "substitute": "A public stand-in for something private supports a claim, it does not reproduce the paper's number.",
-    "literal": "At scale literal nothing was measured, and a PASS says that the source agrees with itself, not that it "
-    "is right.",
+    "literal": "At scale literal nothing was measured, and a PASS says that the statement agrees with printed numbers, "
+    "not that it is right.",
     "proxy": "A proxy is a smaller experiment that tests the same statement: a PASS supports the claim, it does not "
     "reproduce the paper's number; a FAIL speaks against it, it does not refute the paper.",
 }

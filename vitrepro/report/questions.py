@@ -112,7 +112,8 @@ def _settings(claim: Claim, paper: Paper | None) -> str:
     guessed = f" Not said: {'; '.join(map(_part, needs.unstated))}." if needs.unstated else ""
     known = paper.differences if paper else {}
     apart = [f"{d}: {_part(known[d].text)} / {_part(known[d].code)}" for d in needs.differences if d in known]
-    code = f" The released code differs or fills in: {'; '.join(apart)}." if apart else ""
+    told = "The released code differs or fills in" if paper and paper.code else "Beside the text"
+    code = f" {told}: {'; '.join(apart)}." if apart else ""
     return given + guessed + code
 
 

@@ -98,11 +98,10 @@ def measured_text(finding: Finding, verdict: Verdict) -> str:
 def reported_text(claim: Claim, finding: Finding | None) -> str:
     """The reported number that the finding is held against, or the cells behind an ordering."""
     if finding is not None and finding.reported is not None:
-        sign = {"at_least": "at least ", "at_most": "at most ", "-": "at least "}.get(finding.relation, "")
         whose = "ours: " if claim.reported is not None and claim.reported.by == "us" else ""
-        return f"{whose}{'more than ' if words.opened(finding)[1] else sign}{number_text(finding.reported)}"
+        return f"{whose}{'more than ' if words.opened(finding)[1] else ''}{number_text(finding.reported)}"
     if claim.reported is None:
-        return "in words"
+        return "our question" if claim.ours else "in words"
     named = [f"{name} {cell.value:g}" for name, cell in claim.reported.cells.items()]
     return ", ".join(named[:3]) + (f", ... ({len(named)} cells)" if len(named) > 3 else "")
 
@@ -113,8 +112,10 @@ def margin_text(finding: Finding) -> str:
         return finding.relation
     if finding.form in ("gap", "share") or (finding.form == "measure" and finding.reported is None):
         return f"{finding.relation or '>'} {finding.bound:g}"
-    sign = {"at_least": "-", "at_most": "+", "-": "-"}.get(finding.relation, "±")
-    return f"{sign} {finding.bound:.3g}" if finding.bound else "none"
+    side = {"at_least": "at least", "at_most": "at most", "-": "at least"}.get(finding.relation)
+    if side:
+        return f"{side}, {'+' if side == 'at most' else '-'} {finding.bound:.3g}" if finding.bound else side
+    return f"± {finding.bound:.3g}" if finding.bound else "none"
 
 
 def as_json(claim: Claim, verdict: Verdict, p: Adjusted) -> dict[str, Any]:

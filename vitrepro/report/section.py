@@ -89,7 +89,7 @@ def _experiment(j: Judged, registry: Registry) -> str:
 
 def _reported(claim: Claim) -> str:
     if claim.reported is None:
-        return "Reported: in words only."
+        return "Not reported: our own question." if claim.ours else "Reported: in words only."
     cells = []
     for name, cell in claim.reported.cells.items():
         spread = f" ± {cell.sd:g}" if cell.sd is not None else ""

@@ -120,9 +120,7 @@ def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> l
         from vitrepro.report.words import because
 
         verdict = judge_literal(claim, evaluate(entry.expect, registry.cells(claim)))
-        lines = [
-            f"Scale {name}: the statement against the source's own numbers: {outcome(verdict.outcome, claim.ours)}"
-        ]
+        lines = [f"Scale {name}: the statement against printed numbers: {outcome(verdict.outcome, claim.ours)}"]
         return lines + [f"  {outcome(f.outcome, claim.ours)}: {because(f)}" for f in verdict.findings]
     assert entry.experiment is not None
     experiment = registry.experiment(entry.experiment)

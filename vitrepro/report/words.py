@@ -153,9 +153,7 @@ SENTENCES: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "told": "{text}",
     # what the outcome says of the paper
     "undecided": "undecided",
-    "literal_support": lambda v: (
-        f"the statement {'agrees' if v['passed'] else 'disagrees'} with the source's own numbers"
-    ),
+    "literal_support": lambda v: f"the statement {'agrees' if v['passed'] else 'disagrees'} with the printed numbers",
     "elsewhere_support": lambda v: (
         f"numbers from elsewhere {'agree' if v['passed'] else 'disagree'}, not run by vitrepro"
     ),
@@ -194,7 +192,7 @@ QUALIFIERS: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     "earlier_recipe": "runs of an earlier recipe",
     "margin_by_hand": "margin given by hand",
     "same_answers": "the same answers: {first} and {second}",
-    "own_numbers": "the source's own numbers, nothing measured",
+    "own_numbers": "printed numbers, nothing measured",
     "not_run_here": "not run by vitrepro",
     "numbers_of": "numbers of {source}",
     "some_cells": "{judged} of {of} cells",
