@@ -130,6 +130,7 @@ def test_what_is_counted_needs_no_hyper_parameters_and_is_not_random():
             {"a": {"value": 90, "sd": 0.1, "runs": 3}, "b": {"value": 80, "runs": 5}},
             "for 3, 5 runs, 1 with a deviation",
         ),
+        ({"a": {"value": 90, "runs": 1}}, "The reported values stand for 1 run."),
         ({"a": 90, "b": 80}, "The source does not say how many runs stand behind its values."),
         ({"a": {"value": 90, "sd": 0.1}}, "does not say how many runs stand behind its values, 1 with a deviation."),
     ],
@@ -151,3 +152,5 @@ def test_results_of_others_and_stored_verdicts_answer_the_last_question():
     of = value("j/value", {"a": 90, "b": 80}, elsewhere=others)
     told = answer(OBTAINED, of, PAPER, entry(of, "paper", "FAIL"))
     assert told == "2 values of others (lab/again); 1 value of others (lab/twice); here at scale paper: FAIL."
+    ours = of.model_copy(update={"by": "us"})
+    assert answer(OBTAINED, ours, PAPER, entry(of, "paper", "FAIL")).endswith("here at scale paper: does not fit.")

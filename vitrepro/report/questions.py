@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vitrepro.report.text import outcome
 from vitrepro.spec import Claim, Code, Paper, Reported
 from vitrepro.store import VerdictEntry
 
@@ -122,7 +123,11 @@ def _randomness(claim: Claim, paper: Paper | None) -> str:
         return "Nothing: it is counted or computed."
     runs = sorted({c.runs for c in claim.reported.cells.values() if c.runs}) if claim.reported else []
     spread = _spread(claim.reported)
-    behind = f"The reported values stand for {', '.join(map(str, runs))} runs{spread}." if runs else ""
+    behind = (
+        f"The reported values stand for {', '.join(map(str, runs))} {'run' if runs == [1] else 'runs'}{spread}."
+        if runs
+        else ""
+    )
     if not runs and claim.reported:
         behind = f"The source does not say how many runs stand behind its values{spread}."
     told = _sentence(paper.randomness) if paper and paper.randomness else ""
@@ -150,7 +155,7 @@ def _data(claim: Claim, paper: Paper | None) -> str:
 
 def _obtained(claim: Claim, verdicts: Sequence[VerdictEntry]) -> str:
     parts = [f"{len(e.cells)} value{'s' if len(e.cells) > 1 else ''} of others ({e.by})" for e in claim.elsewhere]
-    parts += [f"here at scale {v.scale}: {v.outcome}" for v in verdicts]
+    parts += [f"here at scale {v.scale}: {outcome(v.outcome, claim.ours)}" for v in verdicts]
     return "; ".join(parts) or "No other value is recorded, and nothing was run here yet."
 
 
