@@ -1123,6 +1123,32 @@ def test_a_value_that_any_model_reaches_is_refused(reported: str, check: str, me
 
 
 @pytest.mark.parametrize(
+    ("cell", "check", "refused"),
+    [
+        ("307", "tolerance: 0.5", False),
+        ("307", "tolerance: 0.6", True),
+        ("307", "relative_tolerance: 0.015", True),
+        ("{value: 18.38, decimals: 2}", "tolerance: 0.005", False),
+        ("18.38", "tolerance: 0.02", True),
+        ("{value: 2500, decimals: -2}", "tolerance: 50", False),
+        ("307", "tolerance: 100, direction: at_most", False),
+    ],
+)
+def test_a_count_is_called_exact_only_where_it_rounds_to_what_is_printed(
+    cell: str, check: str, refused: bool, load: Load
+) -> None:
+    problems = load(
+        {
+            "a.yaml": "id: mine/exact\nsource: {paper: p, where: w}\nkind: exact\nstatement: s\n"
+            f"reported: {{unit: layers, cells: {{x: {cell}}}}}\n"
+            "scales: {any: {experiment: counts, fidelity: exact, expect: {cells: {x: "
+            f"{{arm: b16, quantity: depth, {check}}}}}}}}}}}\n"
+        }
+    ).problems
+    assert ["exact is a count that rounds to what is printed" in p for p in problems] == [True] * refused
+
+
+@pytest.mark.parametrize(
     ("value", "check", "message"),
     [(3, "tolerance: 1.0e+9", "nearly anything passes"), (0, "tolerance: 0, direction: at_least", "cannot fail")],
 )

@@ -409,8 +409,8 @@ def test_a_statement_about_printed_cells_is_judged_without_data_or_a_run(
     assert found["exit_code"] == code
     assert (verdict["outcome"], verdict["scale"], verdict["fidelity"]) == (outcome, "literal", "literal")
     assert verdict["run_ids"] == []
-    assert "own numbers" in verdict["support"]
-    assert verdict["qualifiers"] == ["the source's own numbers, nothing measured"]
+    assert "printed numbers" in verdict["support"]
+    assert verdict["qualifiers"] == ["printed numbers, nothing measured"]
     store = Store(tmp_path / "store")
     assert store.run_ids() == []
     ((entry,), faults) = store.verdicts()
@@ -444,6 +444,6 @@ def test_report_of_a_store_with_nothing_but_printed_cells_says_that_nothing_was_
     call("verify", "made/agrees", "made/disagrees")
     done = call("report")
     assert done.exit_code == 0
-    assert "**1 of 2 claims: PASS** (1 × the statement agrees with the source's own numbers)" in done.stdout
+    assert "**1 of 2 claims: PASS** (1 × the statement agrees with the printed numbers)" in done.stdout
     assert "nothing was measured" in done.stdout
     assert "## Where the runs were made" not in done.stdout

@@ -1031,7 +1031,7 @@ def test_a_statement_agrees_with_printed_numbers_disagrees_or_is_hidden_by_round
     verdict = printed({"it": {"that": that}}, a=81.4, b=81.3, c=81.4)
     assert verdict.outcome is outcome
     assert (verdict.scale, verdict.fidelity, verdict.seeds, verdict.n) == ("literal", "literal", None, None)
-    assert words.qualifiers(verdict) == ("the source's own numbers, nothing measured",)
+    assert words.qualifiers(verdict) == ("printed numbers, nothing measured",)
     assert {PASS: "agrees with", FAIL: "disagrees with", INCONCLUSIVE: "undecided"}[outcome] in words.support(verdict)
     assert "reproduced" not in words.support(verdict)
     f = finding(verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 from vitrepro.claims.arms import recipes
 from vitrepro.claims.faults import dotted
@@ -12,10 +13,12 @@ from vitrepro.recipe import COMPUTING, apart
 from vitrepro.spec import (
     AnalyticExperiment,
     Bound,
+    Cell,
     Claim,
     Comparison,
     Conditional,
     EquivalenceExpect,
+    ExactCheck,
     ExactExpect,
     Expect,
     OrderingExpect,
@@ -63,6 +66,20 @@ def unpaired(expect: EquivalenceExpect, experiment: TrainExperiment) -> Iterator
             )
 
 
+def _printed(claim: Claim, check: ExactCheck) -> bool:
+    """Whether a count must equal a number that the source itself prints."""
+    ours = claim.ours or claim.reported is None or claim.reported.by == "us"
+    return not ours and check.direction == "equal"
+
+
+def _decimals(cell: Cell) -> int:
+    """Digits after the point that are printed; those of the value where nothing else is said."""
+    if cell.decimals is not None:
+        return cell.decimals
+    exponent = Decimal(repr(cell.value)).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
 def check_cells(
     claim: Claim,
     scale_name: str,
@@ -88,6 +105,14 @@ def check_cells(
             tolerance = exact.tolerance or 0.0
             if value and tolerance >= abs(value) / 2:
                 yield f"{where}: tolerance {tolerance:g} is not below half of {value:g}: nearly anything passes"
+            elif claim.scales.entries()[scale_name].fidelity == "exact" and _printed(claim, exact):
+                half = 0.5 * 10.0 ** -_decimals(cells[name])
+                allowed = tolerance if exact.relative_tolerance is None else exact.relative_tolerance * abs(value)
+                if allowed > half * (1 + 1e-9):
+                    yield (
+                        f"{where}: exact is a count that rounds to what is printed, within {half:g}, and {allowed:g} "
+                        "is allowed; with a wider tolerance it is a substitute"
+                    )
             if exact.direction == "at_least" and value <= 0:
                 yield f"{where}: every quantity is at least {value:g}; the check cannot fail"
         elif isinstance(experiment, TrainExperiment) and isinstance(expect, ValueExpect):
