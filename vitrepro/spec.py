@@ -129,6 +129,7 @@ class TrainExperiment(Strict):
     )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=1000)]
     failed_if: Edge | None = Field(None, description="measure of a run that says that its training failed")
+    deviations: tuple[Text, ...] = Field((), description="how all its arms differ from the source's own protocol")
     notes: str = ""
 
     @field_validator("seeds")

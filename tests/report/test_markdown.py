@@ -556,3 +556,10 @@ def test_a_torn_learning_curve_does_not_stop_the_report(verified: Lab, tmp_path:
     (folder / "metrics.jsonl").write_bytes(f'{row}\n{{"step": "x", "loss": 1}}\n'.encode() + b"\xff\xfe\n")
     text, _ = write(verified.registry, verified.store, tmp_path / "report.md")
     assert "**PASS**" in text
+
+
+def test_a_report_names_how_all_arms_of_an_experiment_differ_from_the_source(verified: Lab):
+    verified.design(position_embeddings(deviations=["AdamW instead of Adam"]))
+    _, _, listed = text_of(verified).partition("How this differs from the source's own protocol:")
+    assert listed.split()[:12] == ["-", "digits", "instead", "of", "ImageNet", "-", "100", "steps", "instead", "of", "100,000", "-"]
+    assert "- AdamW instead of Adam" in listed

@@ -123,7 +123,7 @@ def test_a_training_experiment_is_told_setting_by_setting(lab: Lab):
     }
     lab.design(position_embeddings(base=base))
     told = used(lab, WITH_EMBEDDING)
-    assert told.pop("operations").endswith(" gigaFLOPs")
+    assert told.pop("operations").endswith(" gigaFLOPs in 6 runs")
     assert told == {
         "work": "training",
         "data": "320 of scikit-learn digits",
@@ -201,7 +201,7 @@ def test_compute_is_what_every_seed_arm_and_rate_of_a_grid_carries_out(lab: Lab,
         assert macs is not None
         trained, evaluated = images(run)
         flops += training_flops(macs, trained) + 2 * macs * evaluated
-    assert told["operations"] == f"{flops / 1e9:.3g} gigaFLOPs"
+    assert told["operations"] == f"{flops / 1e9:.3g} gigaFLOPs in 6 runs"
     assert ("lr chosen on the dev split" in told["optimisation"]) == bool(grid)
 
 

@@ -98,17 +98,18 @@ def test_the_protocol_of_the_source_stands_beside_ours(lab: Lab):
 
 def test_a_scale_names_its_experiment_what_it_expects_arms_seeds_and_deviations(lab: Lab):
     levels = {name: {"model": {"pos_embed": "none"}} for name in ("none", "learned-1d", "unused")}
-    lab.design(position_embeddings(factors={"posemb": levels}))
+    lab.design(position_embeddings(factors={"posemb": levels}, deviations=["AdamW instead of Adam"]))
     told = of_lab(lab)
     start = told.index("Scale cpu: proxy, experiment position-embeddings: Position embeddings on digits")
-    assert told[start + 1 : start + 6] == [
+    assert told[start + 1 : start + 7] == [
         "expect all:",
         "greater learned-1d, than none, metric top1, by 1.0",
         "arms: none, learned-1d, seeds 0, 1, 2",
         "differs from the source: digits instead of ImageNet",
         "differs from the source: 100 steps instead of 100,000",
+        "differs from the source: AdamW instead of Adam",
     ]
-    assert told[start + 6] == "Feasible here: at scale cpu"
+    assert told[start + 7] == "Feasible here: at scale cpu"
 
 
 def test_every_form_of_an_expectation_is_shown_with_its_numbers(lab: Lab):

@@ -151,13 +151,12 @@ def _augmentation(recipe: Recipe) -> str:
 
 def compute(used: Iterable[Recipe], seeds: int) -> str:
     """What training and evaluating every arm from every seed carries out, by formula; empty where a model has none."""
-    total = 0.0
-    for recipe in used:
-        flops = recipe_flops(recipe)
-        if flops is None:
-            return ""
-        total += flops
-    return flops_text(seeds * total)
+    each = [recipe_flops(recipe) for recipe in used]
+    known = [flops for flops in each if flops is not None]
+    if len(known) < len(each):
+        return ""
+    runs = seeds * len(each)
+    return flops_text(seeds * sum(known)) + (f" in {runs} runs" if runs > 1 else "")
 
 
 def flops_text(flops: float) -> str:

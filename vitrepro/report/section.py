@@ -62,8 +62,9 @@ def section(
         place = f"{kind} {_paper(j.claim.source.paper)}, {plain(j.claim.source.where)}."
         yield f"{place} Kind of claim: {j.claim.kind}. {_reported(j.claim)}{_experiment(j, registry)}"
     yield _protocol(j, registry)
-    if j.scale is not None and j.scale.deviations:
-        yield "How this differs from the source's own protocol:\n\n" + bullets(plain(d) for d in j.scale.deviations)
+    differs = _deviations(j, registry)
+    if differs:
+        yield "How this differs from the source's own protocol:\n\n" + bullets(map(plain, differs))
     by_hand = [*map(str, j.entry.deviations), *_images_changed(j)]
     if by_hand:
         yield "How the runs differ from the experiment file:\n\n" + bullets(plain(d) for d in by_hand)
@@ -85,6 +86,14 @@ def _experiment(j: Judged, registry: Registry) -> str:
     if name is None or name not in registry.experiments:
         return ""
     return f" Experiment: {plain(name)}, {plain(sentence(registry.experiment(name).title))}"
+
+
+def _deviations(j: Judged, registry: Registry) -> tuple[str, ...]:
+    """Those of the scale, and of its experiment as a whole."""
+    if j.scale is None:
+        return ()
+    experiment = registry.experiments.get(j.scale.experiment or "")
+    return (*j.scale.deviations, *(experiment.deviations if isinstance(experiment, TrainExperiment) else ()))
 
 
 def _reported(claim: Claim) -> str:

@@ -138,7 +138,8 @@ def _scale_lines(name: str, entry: Scale, claim: Claim, registry: Registry) -> l
     arms = [a for a in arm_names(experiment) if a in used]
     seeds = f", seeds {', '.join(map(str, experiment.seeds))}" if isinstance(experiment, TrainExperiment) else ""
     lines.append(f"  arms: {', '.join(arms)}{seeds}")
-    return lines + [f"  differs from the source: {d}" for d in entry.deviations]
+    common = experiment.deviations if isinstance(experiment, TrainExperiment) else ()
+    return lines + [f"  differs from the source: {d}" for d in (*entry.deviations, *common)]
 
 
 def _flat(value: object) -> str:
