@@ -561,5 +561,8 @@ def test_a_torn_learning_curve_does_not_stop_the_report(verified: Lab, tmp_path:
 def test_a_report_names_how_all_arms_of_an_experiment_differ_from_the_source(verified: Lab):
     verified.design(position_embeddings(deviations=["AdamW instead of Adam"]))
     _, _, listed = text_of(verified).partition("How this differs from the source's own protocol:")
-    assert listed.split()[:12] == ["-", "digits", "instead", "of", "ImageNet", "-", "100", "steps", "instead", "of", "100,000", "-"]
-    assert "- AdamW instead of Adam" in listed
+    assert listed.strip().splitlines()[:3] == [
+        "- digits instead of ImageNet",
+        "- 100 steps instead of 100,000",
+        "- AdamW instead of Adam",
+    ]
