@@ -513,7 +513,7 @@ def test_an_expectation_that_nothing_tells_the_form_of_is_a_fault(kind: str, exp
         ("{amr: large, metric: attention_low_max, above: 1}",
          ["greater: is missing", "than: is missing", "amr: unknown key; did you mean 'arm'", "above: unknown key"]),
         ("{arm: large, metric: attention_low_max, above: no}", ["above: 'no': input should be a valid number"]),
-        ("{arm: large, metric: attention_low_mx, above: 1}", ["'attention_low_mx' is not one of 'position_distance"]),
+        ("{arm: large, metric: attention_low_mx, above: 1}", ["'attention_low_mx' is not one of 'top1', 'position_distance"]),
         ("{arm: large, metric: attention_low_mx, above: 1}", ["did you mean 'attention_low_max'"]),
         ("{greater: large, than: small, metric: top}", ["metric: 'top' is not one of 'top1', 'position_distance"]),
         ("{greater: large, than: small, metric: attention_low_mx}", ["did you mean 'attention_low_max'"]),
@@ -1120,6 +1120,22 @@ def test_a_value_that_any_model_reaches_is_refused(reported: str, check: str, me
         }
     ).problems
     assert message in problem
+
+
+def test_a_bound_on_a_final_accuracy_is_a_condition_and_no_ordering(load: Load) -> None:
+    bound = "{arm: large, metric: top1, above: 80}"
+    asked = {"given": f"{{given: [{bound}], all: [{{greater: large, than: small}}]}}", "all": f"{{all: [{bound}]}}"}
+    problems = {
+        where: load(
+            {
+                "a.yaml": "id: mine/order\nsource: {paper: p, where: w}\nkind: ordering\nstatement: s\n"
+                f"scales: {{quick: {{experiment: models, fidelity: exact, expect: {expect}}}}}\n"
+            }
+        ).problems
+        for where, expect in asked.items()
+    }
+    assert problems["given"] == ()
+    assert "a bound on it stands under given" in problems["all"][0]
 
 
 @pytest.mark.parametrize(

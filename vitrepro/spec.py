@@ -267,9 +267,10 @@ class Comparison(Strict):
 
 
 class Bound(Edge):
-    """A measure of an arm's seeds lies above or below a number."""
+    """A measure of an arm's seeds, or as a condition their final accuracy, lies above or below a number."""
 
     arm: Name
+    metric: Metric
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -353,6 +354,13 @@ class OrderingExpect(Conditional):
 
     kind: Literal["ordering"] = "ordering"
     all: Annotated[tuple[ComparisonOrBound, ...], Field(min_length=1)]
+
+    @field_validator("all")
+    @classmethod
+    def _accuracies_are_compared(cls, asked: tuple[Comparison | Bound, ...]) -> tuple[Comparison | Bound, ...]:
+        if any(isinstance(c, Bound) and c.metric == TOP1 for c in asked):
+            raise ValueError("top1 is held against a number by a claim of kind value; a bound on it stands under given")
+        return asked
 
     @property
     def checks(self) -> tuple[ValueCheck | Comparison | Bound, ...]:

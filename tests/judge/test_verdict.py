@@ -372,6 +372,14 @@ def test_a_condition_on_a_measure_holds_where_every_run_is_on_its_side(least: fl
     assert judged(provided(bound), arms).outcome is outcome
 
 
+@pytest.mark.parametrize(("least", "outcome"), [(69.0, PASS), (70.5, INCONCLUSIVE)])
+def test_a_rival_must_come_near_its_published_number_in_every_run(least: float, outcome: Outcome):
+    """The rival b has 70, 71 and 72%."""
+    verdict = judged(provided({"arm": "b", "metric": "top1", "above": least}), APART)
+    assert verdict.outcome is outcome
+    assert ("condition not met: b top1" in words.qualifiers(verdict)) == (outcome is not PASS)
+
+
 def test_a_condition_on_a_measure_that_no_run_has_is_not_run():
     verdict = judged(provided({"arm": "a", "metric": "selection_gain", "above": 0.5}), APART)
     assert verdict.outcome is Outcome.NOT_RUN

@@ -170,7 +170,7 @@ def unmet(expect: Expect, arms: Mapping[str, Arm], *, alpha: float = ALPHA) -> l
 
 def _every_run(bound: Bound, arm: Arm) -> bool:
     values = arm.values(bound.metric)
-    return len(values) == arm.runs and all(map(bound.holds, values))
+    return len(values) >= arm.seeds > 0 and all(map(bound.holds, values))
 
 
 def _found(asked: Iterable[Question], arms: Mapping[str, Arm], alpha: float) -> list[Finding]:
