@@ -116,12 +116,22 @@ def test_a_run_is_not_stopped_by_what_its_process_was_told_before(
     digits: Prepared,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    """The first run is over its time at its last step, and done before it hears of it."""
-    tasks = [of(tmp_path, digits), of(tmp_path, digits, seed=5)]
-    first = tasks[0].run.id
-    launch.run_all(tasks, ONE, watch := Watch(), overdue=lambda t, share, _: t.run.id == first and share == 1.0)
-    assert watch.ends == ["done", "done"]
-    assert len(set(watch.processes)) == 2
+    """The first run is over its time at its last step, and done before it hears of it; where its end is read together
+    with that step, as on a busy machine, nobody tells it, and the next try is looked at."""
+    for again in range(5):
+        tasks = [of(tmp_path / str(again), digits), of(tmp_path / str(again), digits, seed=5)]
+        told: list[str] = []
+
+        def overdue(at: Task, share: float, _: float, told: list[str] = told, first: str = tasks[0].run.id) -> bool:
+            told.extend([at.run.id] * (at.run.id == first and share == 1.0))
+            return bool(told) and at.run.id == first
+
+        launch.run_all(tasks, ONE, watch := Watch(), overdue=overdue)
+        assert watch.ends == ["done", "done"]
+        if told:
+            assert len(set(watch.processes)) == 2
+            return
+    pytest.skip("the first run's end was read together with its last step in every try")
 
 
 def test_any_number_of_signals_at_once_stop_a_run_as_one_does(
