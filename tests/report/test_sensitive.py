@@ -89,6 +89,14 @@ def test_a_pass_that_its_reverse_would_fail_is_no_defect(verified: Lab):
     assert summary([found]) == "1 decided verdict: it could have come out otherwise."
 
 
+def test_a_question_of_ours_is_audited_in_its_own_words(verified: Lab):
+    verified.say({**ordering(), "by": "us"})
+    told = " ".join(shown([only(verified)]))
+    assert "fits" in told
+    assert "does not fit" in told
+    assert "PASS" not in told.partition("Under -3")[0]
+
+
 def test_a_pass_that_nothing_could_have_failed_is_named(verified: Lab):
     verified.say(at_least())
     verified.verify("vit/never-fails", RIGHT)

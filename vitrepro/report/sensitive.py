@@ -14,7 +14,7 @@ from vitrepro.claims import Registry
 from vitrepro.errors import UsageError
 from vitrepro.judge.finding import Outcome
 from vitrepro.judge.rejudge import Judged, rejudge
-from vitrepro.report import words
+from vitrepro.report import text, words
 from vitrepro.report.terminal import print_lines, style
 from vitrepro.store import Store
 
@@ -35,6 +35,7 @@ class Audited:
     Attributes:
         why: what keeps it from being decided; empty where it is decided.
         examined: None where nothing could be judged again.
+        ours: it is on a question of ours, whose outcomes have words of their own.
     """
 
     claim_id: str
@@ -42,6 +43,11 @@ class Audited:
     outcome: str
     why: str
     examined: Examined | None
+    ours: bool = False
+
+    @property
+    def shown(self) -> str:
+        return text.outcome(self.outcome, self.ours)
 
     @property
     def fixed(self) -> bool:
@@ -89,7 +95,7 @@ def _audited(registry: Registry, judged: Judged) -> Audited:
     elif found.fidelity == "literal":
         examined = examine_literal(claim, found, registry.cells(claim))
     why = "" if found.outcome.decided else words.reason(found)
-    return Audited(entry.claim_id, entry.scale, found.outcome.value, why, examined)
+    return Audited(entry.claim_id, entry.scale, found.outcome.value, why, examined, claim.ours)
 
 
 def summary(found: Sequence[Audited]) -> str:
@@ -116,8 +122,8 @@ def exit_code(found: Sequence[Audited]) -> int:
 def print_audited(out: Console, found: Sequence[Audited]) -> None:
     """A line for each verdict, on a narrow terminal a short block, then what is undecided and the summary."""
 
-    def say(text: str) -> None:
-        out.print(text, markup=False, soft_wrap=True)
+    def say(line: str) -> None:
+        out.print(line, markup=False, soft_wrap=True)
 
     if out.is_terminal and out.width < TABLE_WIDTH:
         for a in found:
@@ -127,14 +133,14 @@ def print_audited(out: Console, found: Sequence[Audited]) -> None:
     say(LEGEND)
     for a in found:
         if a.why:
-            say(f"{a.name}: {a.outcome}: {a.why}")
+            say(f"{a.name}: {a.shown}: {a.why}")
     say(summary(found))
 
 
 def _cells(a: Audited) -> tuple[str, ...]:
     e = a.examined
     moved = [_outcome(e.at(step), a) if e else "" for step in STEPS]
-    return a.claim_id, a.scale, a.outcome, _could(a), _nearest(a), *moved, _outcome(e.reversed, a) if e else ""
+    return a.claim_id, a.scale, a.shown, _could(a), _nearest(a), *moved, _outcome(e.reversed, a) if e else ""
 
 
 def _could(a: Audited) -> str:
@@ -147,7 +153,7 @@ def _nearest(a: Audited) -> str:
     if a.examined is None:
         return ""
     nearest = a.examined.nearest
-    return f"{nearest.name}: {nearest.outcome.value}" if nearest else "NONE" if a.decided else "none"
+    return f"{nearest.name}: {text.outcome(nearest.outcome, a.ours)}" if nearest else "NONE" if a.decided else "none"
 
 
 def _outcome(trial: Trial | None, a: Audited) -> str:
@@ -155,17 +161,18 @@ def _outcome(trial: Trial | None, a: Audited) -> str:
     if trial is None:
         return ""
     unchanged = trial.outcome.value == a.outcome
-    return trial.outcome.value if trial.counts or unchanged else f"({trial.outcome.value})"
+    shown = text.outcome(trial.outcome, a.ours)
+    return shown if trial.counts or unchanged else f"({shown})"
 
 
 def _print_block(out: Console, a: Audited) -> None:
-    out.print(Text(a.outcome, style=style(a.outcome)), Text(a.name))
+    out.print(Text(a.shown, style=style(a.outcome)), Text(a.name))
     cells = dict(zip(HEADINGS, _cells(a), strict=True))
-    moved = ", ".join(f"{step} {text}" for step in MOVED if (text := cells[step]))
+    moved = ", ".join(f"{step} {cells[step]}" for step in MOVED if cells[step])
     facts = {**{name: cells[name] for name in ("could have been", "nearest change")}, "moved": moved}
-    for name, text in (facts | {"reversed": cells["reversed"]}).items():
-        if text:
-            out.print(f"  {name:<15} {text}", markup=False, soft_wrap=True)
+    for name, told in (facts | {"reversed": cells["reversed"]}).items():
+        if told:
+            out.print(f"  {name:<15} {told}", markup=False, soft_wrap=True)
 
 
 def as_json(found: Sequence[Audited]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def whose(reported: Reported) -> str:
     return "expected (ours)" if reported.by == "us" else "reported"
 
 
-def outcome(name: str, ours: bool) -> str:
+def outcome(name: object, ours: bool) -> str:
     """The word for an outcome; a question of ours fits or does not, and is never a PASS or FAIL of its source."""
     name = str(getattr(name, "value", name))
     return OURS.get(name, name) if ours else name

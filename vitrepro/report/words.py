@@ -464,8 +464,9 @@ def history(verdict: Verdict) -> str:
 
 def could_have_been(verdict: Verdict) -> str:
     """Which outcomes were in reach for these runs."""
-    reach = [name for name, was in (("PASS", verdict.confirmable), ("FAIL", verdict.refutable)) if was]
-    return {2: "PASS or FAIL", 1: f"{''.join(reach)} only", 0: "neither PASS nor FAIL"}[len(reach)]
+    yes, no = (outcome(name, verdict.ours) for name in (PASS, FAIL))
+    reach = [name for name, was in ((yes, verdict.confirmable), (no, verdict.refutable)) if was]
+    return {2: f"{yes} or {no}", 1: f"{''.join(reach)} only", 0: f"neither {yes} nor {no}"}[len(reach)]
 
 
 def tells(finding: Finding) -> bool:
