@@ -566,3 +566,8 @@ def test_a_report_names_how_all_arms_of_an_experiment_differ_from_the_source(ver
         "- 100 steps instead of 100,000",
         "- AdamW instead of Adam",
     ]
+
+
+def test_what_a_claim_notes_stands_in_its_section(verified: Lab):
+    verified.say(ordering(notes="The source says so of one model; 5 < 6."))
+    assert "\n\nNote: The source says so of one model; 5 &lt; 6.\n\n" in text_of(verified)

@@ -61,6 +61,8 @@ def section(
         kind = "Our question, about" if j.claim.ours else "Source:"
         place = f"{kind} {_paper(j.claim.source.paper)}, {plain(j.claim.source.where)}."
         yield f"{place} Kind of claim: {j.claim.kind}. {_reported(j.claim)}{_experiment(j, registry)}"
+        if j.claim.notes:
+            yield f"Note: {plain(j.claim.notes)}"
     yield _protocol(j, registry)
     differs = _deviations(j, registry)
     if differs:
